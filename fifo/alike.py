@@ -1,10 +1,11 @@
-"""The same fill under two ids: Coinbase's reports name it differently in each form, and not at all in the older ones.
+"""The same fill under two ids: Coinbase's report formats use different ids, the older ones none at all.
 
-Known is what happened: moment, asset, side and size. A report cuts moments to the second or the millisecond, so two are
-compared as exactly as the coarser of them says. Each fill is the same as one other at most: two of one moment and size
-stay two. Within one form other ids are other fills. The form shows in an id: the fills report's begins with its product
-(`BTC-USD/77`), that of a row without an ID is what the row says, Coinbase gives 24 hex digits or a UUID, and all others
-are somebody's own. What two own ids, or two of Coinbase's, say of one moment alike may be one fill or two: `doubted`.
+A fill is identified by moment, asset, side and size. Reports cut moments to the second or the millisecond, so two are
+compared at the precision of the coarser one. Each fill equals at most one other: two fills with the same moment and
+size remain two. Within one format different ids are different fills. An id shows its format: in the fills report it
+begins with the product (`BTC-USD/77`), for a row without an ID it is made of the row's content, Coinbase assigns 24 hex
+digits or a UUID, and all others were assigned by somebody else. Two such ids, or two of Coinbase's, with the same
+content may be one fill or two: `doubted`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from fifo.currencies import ONE_BOOK, RENAMED, smallest_unit
 __all__ = ["AlikeFills", "SeenFill", "asset_of", "second_of", "without_id"]
 
 _PLACE = Decimal("1e-8")
-"""To which reports round sizes, the finest of them at least."""
+"""The rounding of sizes in reports, at least that of the finest. In units of 1e-18."""
 _STEPS = (1, 1_000, 1_000_000)
 _ROUNDED = 5
-"""Costs may differ by so many of the smallest units of their currency."""
+"""Costs may differ by this many of the smallest units of their currency."""
 _SPREAD = Decimal("0.02")
 _SAYS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+ (?:(convert)|(?:buy|sell) \S+ \S+ (at|for)) ")
-"""Rows without an ID, as `fifo.transactions` names them: `for` the subtotal, or `at` a price if there is none."""
+"""Rows without an ID, as `fifo.transactions` writes them: `for` the subtotal, or `at` a price if there is none."""
 _COINBASES = re.compile(r"[0-9a-f]{24}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _GIVEN = {"coinbase", "own"}
 _FIRST_NAME = {name: min(names) for names in RENAMED for name in names}
@@ -39,7 +40,7 @@ _Key = tuple[str, bool, Decimal, datetime]
 
 
 class SeenFill(NamedTuple):
-    """A fill as it happened. `net`: with the fee for a buy, without it for a sell, in quote currency."""
+    """A fill. `net`: the value with the fee for a buy, less the fee for a sell, in quote currency."""
 
     id: str
     symbol: str
@@ -60,11 +61,12 @@ class SeenFill(NamedTuple):
 
     @property
     def row(self) -> str:
-        """The id of its row, of which another fill may be there, too."""
+        """The id of its row, which may have another fill."""
         return self.id.removesuffix(f"/{self.symbol.partition('-')[0]}")
 
     def costs_the_same(self, other: SeenFill) -> bool:
-        """Whether both can be one fill by what it cost: within what reports round. Of other currencies nobody knows."""
+        """Whether both can be one fill by their cost, within the rounding of reports. In different currencies:
+        always."""
         if self.quote != other.quote:
             return True
         rounded = decimal_of(_ROUNDED * smallest_unit(self.quote))
@@ -72,23 +74,23 @@ class SeenFill(NamedTuple):
 
 
 class AlikeFills:
-    """Rows of fills that are there, each to be found once by a row of another form."""
+    """Rows of stored fills, each to be paired once with a row of another format."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, SeenFill]] = defaultdict(dict)
 
     def put(self, there: Iterable[SeenFill]) -> None:
-        """More of those that are there; a second time adds nothing."""
+        """Add stored fills. Idempotent."""
         for seen in there:
             self._rows[seen.row][seen.id] = seen
 
     def pair(
         self, rows: Sequence[Sequence[SeenFill]], other_rows: Mapping[str, str] = MappingProxyType({})
     ) -> dict[int, list[tuple[SeenFill, SeenFill]]]:
-        """Which of these rows are there: by place, its fills with those that they are. None is found twice.
+        """The rows that are already stored: by index, each row's fills with the stored ones. None is paired twice.
 
-        Of more that may be the same, those are paired first that cost the most alike. `other_rows`: of conversions with
-        a row for each side, the id of the one by that of the other.
+        If several may be the same, those whose costs differ least are paired first. `other_rows`: for conversions with
+        a row for each side, the id of one by the id of the other.
         """
         by_key = self._by_key()
         possible = []
@@ -107,9 +109,9 @@ class AlikeFills:
         return found
 
     def doubted(self, rows: Sequence[Sequence[SeenFill]], paired: Collection[str]) -> dict[int, SeenFill]:
-        """Of rows that are new, those with a fill that is there under another id for as much: by place, that one.
+        """New rows that have a fill with the same content as a stored one under another id: by index, the stored one.
 
-        Nothing but ids of their own says that they are two. Each that is there is named once, those `paired` never.
+        Only ids that others assigned distinguish them. Each stored fill is named once, those in `paired` never.
         """
         by_key = self._by_key()
         found: dict[int, SeenFill] = {}
@@ -133,13 +135,13 @@ class AlikeFills:
 
 
 def asset_of(symbol: str) -> str:
-    """The base currency under the one of its names that all of them are compared by."""
+    """The base currency, under the name that is used for comparisons if it has several."""
     base = symbol.partition("-")[0]
     return _FIRST_NAME.get(base, base)
 
 
 def _form(legs: Sequence[SeenFill]) -> tuple[str, bool]:
-    """Which kind of report a row's ids are from, and whether it is a conversion there."""
+    """The format that a row's ids are from, and whether it is a conversion there."""
     first = legs[0]
     if first.id.startswith(f"{first.symbol}/"):
         return "fills", False
@@ -150,9 +152,9 @@ def _form(legs: Sequence[SeenFill]) -> tuple[str, bool]:
 
 
 def _of_other_forms(new: Sequence[SeenFill], there: Sequence[SeenFill], other_rows: Mapping[str, str]) -> bool:
-    """Whether two ids can be one row. Only a conversion has a row, and an id, for each side in one form, too.
+    """Whether two ids can be one row. Only a conversion has two rows and two ids, one for each side, within one format.
 
-    Where both of its rows are in the file, it is none of a third one.
+    If both of its rows are in the file, it can't be a third one.
     """
     (form, conversion), (other, converted) = _form(new), _form(there)
     if "fills" in (form, other):
@@ -163,7 +165,7 @@ def _of_other_forms(new: Sequence[SeenFill], there: Sequence[SeenFill], other_ro
         known = other_rows.get(new[0].row)
         return conversion and converted and known in (None, there[0].row)
     if form in _GIVEN or other in _GIVEN:
-        # Where a side of a conversion is money, a given id doesn't show it.
+        # If one side of a conversion is money, an assigned id doesn't show it.
         return not (converted if other in _GIVEN else conversion) or conversion == converted
     if form == other == "convert":
         return new[0].row.partition(" for ")[0] == there[0].row.partition(" for ")[0]
@@ -172,10 +174,10 @@ def _of_other_forms(new: Sequence[SeenFill], there: Sequence[SeenFill], other_ro
 
 
 def _legs_alike(new: Sequence[SeenFill], there: Sequence[SeenFill]) -> list[tuple[SeenFill, SeenFill]]:
-    """The fills of a row with those of one that is there, empty if these are two rows.
+    """The fills of a row with those of a stored row; empty if these are two different rows.
 
-    All of them must be there; a pair's fill is both of a row's that name its currencies. Where one report knows only
-    that the asset was traded, the asset's fill counts.
+    All of them must match. The fill of a pair of coins matches both fills of a row that names its currencies. If one
+    report only has that the asset was traded, the asset's fill is compared.
     """
     pairs = [(leg, other) for leg in new for other in there if _same_fill(leg, other)]
     if len(new) == len(there):
@@ -204,13 +206,13 @@ def _one_quote(one: SeenFill, other: SeenFill) -> bool:
 
 
 def _apart(pairs: Sequence[tuple[SeenFill, SeenFill]]) -> tuple[bool, Decimal]:
-    """In other currencies, and by how much."""
+    """Whether the currencies differ, and the difference in cost."""
     unlike = any(leg.quote != other.quote for leg, other in pairs)
     return unlike, sum((abs(leg.net - other.net) for leg, other in pairs if leg.quote == other.quote), ZERO)
 
 
 def without_id(fill_id: str) -> bool:
-    """Whether a fill has the id of a row without one, which is what it says."""
+    """Whether a fill's id was made from its row's content, as the row had none."""
     return _SAYS.match(fill_id) is not None
 
 
@@ -225,6 +227,6 @@ def _key(seen: SeenFill) -> _Key:
 
 
 def _same_moment(one: datetime, other: datetime) -> bool:
-    """Of moments within one second."""
+    """Whether two moments within one second are the same at the coarser precision."""
     fine = one.microsecond, other.microsecond
     return any(fine[0] // step == fine[1] // step and 0 in (fine[0] % step, fine[1] % step) for step in _STEPS)

@@ -1,8 +1,8 @@
 """Amounts as whole numbers of 1e-18, and the one rule that splits them.
 
-A cost or a proceeds is rounded once, half-even, to a multiple of 1e-18, and from then on it is a whole number. What
-belongs to the first x of a size D is amount * x / D rounded half-even; a part is the difference of two such shares.
-So the parts of a lot sum to its cost exactly, whatever their number, and each is within one unit of the exact value.
+A cost or a proceeds is rounded once, half-even, to a multiple of 1e-18; from then on it is a whole number. The share of
+the first x of a size D is amount * x / D rounded half-even; a part is the difference of two such shares. So the parts
+of a lot sum to its cost exactly, whatever their number, and each is within one unit of the exact value.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def divide_half_even(numerator: int, denominator: int) -> int:
 
 
 def share(amount: int, part: int, whole: int) -> int:
-    """What belongs to the first `part` of `whole`: all of it at the end."""
+    """The share of the first `part` of `whole`; the whole amount at the end."""
     return amount if part >= whole else divide_half_even(amount * part, whole)
 
 
 def split(amount: int, start: int, end: int, whole: int) -> int:
-    """What belongs to `whole` between `start` and `end`."""
+    """The share of the part of `whole` from `start` to `end`."""
     return share(amount, end, whole) - share(amount, start, whole)
 
 
@@ -42,7 +42,7 @@ def units_of(value: Decimal) -> int:
 
 
 def text_of(units: int) -> str:
-    """The exact decimal, without exponent and trailing zeros: what `domain.money.plain` would write."""
+    """The exact decimal, without exponent and trailing zeros: the same as `domain.money.plain`."""
     if units < UNIT:
         return _small(units)
     text = str(units)

@@ -1,6 +1,6 @@
-"""The book of any number of symbols: fills in any order of arrival, one or a million at a time, always the same result.
+"""The book of any number of symbols: fills in any order of arrival, one or a million at a time, with the same result.
 
-A fill id that comes again with the same content counts once; with other content it is an error.
+A repeated fill id with the same content counts once; with other content it is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Book", "LotPart", "OpenLot", "Sale", "SymbolTotals"]
 
 @dataclass(frozen=True, slots=True)
 class LotPart:
-    """What a sell took of the lot that buy `lot` opened: size in base, cost in quote currency."""
+    """The part that a sell took of the lot opened by buy `lot`: size in base, cost in quote currency."""
 
     lot: str
     size: Decimal
@@ -30,7 +30,7 @@ class Sale:
     """A sell and the lots it consumed, oldest first. Sizes in base, amounts in quote currency.
 
     `taken_size` is the sell's size plus a base fee: its parts and `uncovered_size` add up to it. `proceeds` are of the
-    whole sell, less fees; `uncovered_proceeds` are what of them no lot covers. Without a cost basis there is no profit
+    whole sell, less fees; `uncovered_proceeds` are the part that no lot covers. Without a cost basis there is no profit
     or loss, so `pnl` = `proceeds` - `uncovered_proceeds` - `cost_basis`.
     """
 
@@ -48,7 +48,7 @@ class Sale:
 
 @dataclass(frozen=True, slots=True)
 class OpenLot:
-    """What is left of the lot that buy `lot` opened: size in base, cost in quote currency."""
+    """The rest of the lot opened by buy `lot`: size in base, cost in quote currency."""
 
     symbol: str
     lot: str
@@ -58,7 +58,7 @@ class OpenLot:
 
 @dataclass(frozen=True, slots=True)
 class SymbolTotals:
-    """Sums over a symbol: `pnl` is realised, `open_size` and `open_cost` are of what is left in lots."""
+    """Sums over a symbol: `pnl` is realised, `open_size` and `open_cost` are those of open lots."""
 
     pnl: Decimal
     open_size: Decimal
@@ -79,24 +79,24 @@ class Book:
 
     @property
     def symbols(self) -> list[str]:
-        """In the order of their names."""
+        """The symbols, sorted by name."""
         return sorted(self._lines)
 
     def add(self, fill: Fill) -> int:
-        """Put a fill in its place and compute what follows it.
+        """Insert a fill at its place and compute all that follow it.
 
-        Returns how many fills were computed: 1 for the newest of its symbol, 0 for one already known.
-        Raises FifoError for one that can't be, DUPLICATE_ID for a known id with other content; nothing is changed then.
+        Returns how many fills were computed: 1 for the newest of its symbol, 0 for a known one. Raises FifoError for an
+        invalid fill, DUPLICATE_ID for a known id with other content; then nothing is changed.
         """
         entry = entry_of(fill)
         return self.line(entry.symbol).add(entry) if self._admit(entry) else 0
 
     def extend(self, fills: Iterable[Fill]) -> int:
-        """Add many fills at once; returns how many were new. Raises as `add`, and then none is added."""
+        """Add many fills at once; returns how many were new. Raises like `add`, and then none is added."""
         return self.extend_entries([entry_of(fill) for fill in fills])
 
     def extend_entries(self, entries: Iterable[FillEntry]) -> int:
-        """As `extend`, for entries that were made already."""
+        """Like `extend`, for ready entries."""
         new: dict[str, list[FillEntry]] = {}
         admitted: list[FillEntry] = []
         try:
@@ -128,7 +128,7 @@ class Book:
         return found
 
     def sales(self, symbol: str | None = None) -> Iterator[Sale]:
-        """Every sell, by symbol and then in order; of one symbol if given."""
+        """All sells, by symbol and then in order; only those of `symbol` if given."""
         for name in self._names(symbol):
             line = self._lines[name]
             for sold in line.sells():
@@ -144,13 +144,13 @@ class Book:
         return _sale(line, sell, line.pieces(number), *line.covered(number))
 
     def lots(self, symbol: str | None = None) -> Iterator[OpenLot]:
-        """Every open lot, by symbol and then oldest first; of one symbol if given."""
+        """All open lots, by symbol and then oldest first; only those of `symbol` if given."""
         for name in self._names(symbol):
             for entry, size, cost in self._lines[name].lots():
                 yield OpenLot(name, entry.id, decimal_of(size), decimal_of(cost))
 
     def totals(self) -> dict[str, SymbolTotals]:
-        """Sums by symbol; read from running totals, whatever the number of fills."""
+        """Sums by symbol; read from running totals, independent of the number of fills."""
         return {name: _totals(self._lines[name]) for name in self.symbols}
 
     def _names(self, symbol: str | None) -> list[str]:

@@ -1,8 +1,8 @@
-"""Many plain rows at once: columns of texts as entries, the same as row after row gives, several times faster.
+"""Many plain rows at once: columns of texts as entries, with the same result as row by row, several times faster.
 
-Plain means that nothing has to be said about any of them. Whatever might be wrong, odd or rare raises NotPlain, and the
-rows are judged one by one by `fifo.reading`, which knows the sentences. No number goes by way of a float: digits are
-whole numbers from their characters on.
+Plain means that no row needs an error or a remark. If any might be wrong, odd or rare, NotPlain is raised, and the rows
+are read one by one by `fifo.reading`, which has the messages. No number is converted to a float: digits are whole
+numbers from the characters on.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _DIGIT_PLACES = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
 _MARKS = {4: b"-", 7: b"-", 10: b"T ", 13: b":", 16: b":"}
 _NANOSECOND_DIGITS = 9
 _YEARS = 1700, 2250
-"""Whose nanoseconds since 1970 fit 64 bits."""
+"""Years whose nanoseconds since 1970 fit 64 bits."""
 
 
 class NotPlain(InternalSignal):
-    """These rows are to be read one by one."""
+    """These rows must be read one by one."""
 
 
 def plain_entries(columns: Mapping[str, Column]) -> list[FillEntry]:
-    """The fills of columns by their names, each with one element a row. Raises NotPlain."""
+    """The fills in columns by name, each with one element per row. Raises NotPlain."""
     try:
         return _entries(columns)
     except (FifoError, Inexact, KeyError, TypeError, UnicodeError, OverflowError) as error:
@@ -78,7 +78,7 @@ def _entries(columns: Mapping[str, Column]) -> list[FillEntry]:
         )
     amounts = _amounts(buys, (sizes, size_places), (prices, price_places), (fees, fee_places))
     ties = [text.rjust(20) for text in ids]
-    # Entry's own constructor, without a call in Python for each.
+    # Entry's own constructor, without a Python call for each entry.
     made: Callable[..., Any] = tuple.__new__
     rows = zip(times, seqs, ties, ids, symbols, buys, units, units, amounts, strict=False)
     return list(map(made, repeat(FillEntry), rows))
@@ -104,7 +104,7 @@ def _scaled(values: list[int], places: int) -> list[int]:
 
 
 def _numbers(name: str, texts: Column) -> tuple[list[int], int]:
-    """Decimal numbers as whole numbers of one scale, and its places."""
+    """Decimal numbers as whole numbers of one scale, and the scale's decimal places."""
     try:
         found = _unsigned("".join(texts).encode("ascii"), np.fromiter(map(len, texts), np.int64, len(texts)))
     except (TypeError, UnicodeError):
@@ -115,7 +115,7 @@ def _numbers(name: str, texts: Column) -> tuple[list[int], int]:
 
 
 def _unsigned(joined: bytes, lengths: NDArray[np.int64]) -> tuple[list[int], int] | None:
-    """The same of nothing but digits with at most one point each; None if that isn't so, or they are too long."""
+    """The same for texts of digits with at most one point each; None for other texts, or if they are too long."""
     characters = np.frombuffer(joined, np.uint8)
     points = np.flatnonzero(characters == _POINT)
     places = np.zeros(len(lengths), np.int64)
@@ -133,7 +133,7 @@ def _unsigned(joined: bytes, lengths: NDArray[np.int64]) -> tuple[list[int], int
     if lengths.min() < 1 or digits.max() > _NINE or int((lengths - places).max()) + most > _DIGITS_AT_MOST:
         return None
     ends = np.cumsum(lengths)
-    # Each digit counts ten to the power of the digits behind it, on the scale of the finest.
+    # Each digit counts ten to the power of the number of digits after it, on the finest scale.
     exponents = np.repeat(ends + (most - places), lengths) - np.arange(1, len(digits) + 1)
     return np.add.reduceat(_POWERS[exponents] * digits, ends - lengths).tolist(), most
 
@@ -154,7 +154,7 @@ def _symbols(given: Column) -> Column:
 
 def _sequences(given: Column) -> list[int]:
     if not any(given):
-        # Nothing, or an empty text, is sequence 0.
+        # A missing or empty text is sequence 0.
         return [sequence(value) for value in given]
     try:
         joined = "".join(given)
@@ -167,7 +167,7 @@ def _sequences(given: Column) -> list[int]:
 
 
 def _kinds(given: Column | None, symbols: Column) -> list[str] | None:
-    """What each fee was taken in; None if all are in quote currency."""
+    """The kind of currency of each fee; None if all are in quote currency."""
     if given is None or set(given) <= {"quote", "", None}:
         return None
     known = {pair: fee_currency(*pair) for pair in set(zip(given, symbols, strict=True))}
@@ -181,13 +181,13 @@ def _rates(given: Column) -> list[int | None]:
 
 
 def _times(texts: Column) -> list[int]:
-    """ISO times with zone as nanoseconds since 1970, UTC."""
+    """ISO times with a zone as nanoseconds since 1970, UTC."""
     found = _utc(texts)
     return list(map(nanoseconds, texts)) if found is None else found.tolist()
 
 
 def _utc(texts: Column) -> NDArray[np.int64] | None:
-    """The same of times in UTC that are written alike; None if that isn't so."""
+    """The same for UTC times in one format; None for others."""
     joined = "".join(texts)
     length = len(joined) // len(texts)
     zone = 1 if joined.endswith("Z") else 6 if joined.endswith("+00:00") else 0

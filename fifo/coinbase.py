@@ -33,7 +33,7 @@ def is_account_statement(names: Collection[str]) -> bool:
 
 
 def fill(row: Mapping[str, str], line_number: int) -> Stated:
-    """A row of the fills report. Trade ids count by product there, so the fill id is product/trade id.
+    """A row of the fills report. Its trade ids are unique per product only, so the fill id is product/trade id.
 
     Raises FifoError.
     """

@@ -1,11 +1,12 @@
 """First in, first out over whole arrays: a million fills a second and more on one core, the same units as `fifo.line`.
 
-Cumulative sums, once over all symbols: lots stand end to end, sells are intervals beside them, and the merged ends of
-both are the ends of the parts. A sell never takes a later buy: uncovered is what pushes the running balance below the
-lowest it has been (the balance is reflected at zero). A sell of everything, put behind each symbol, empties it for the
-next, and its parts are the open lots. Costs are split only where an end falls inside a lot.
+Cumulative sums, once over all symbols: lots are placed end to end, sells are intervals beside them, and the merged ends
+of both are the ends of the parts. A sell never takes a later buy: its uncovered part is the amount by which it pushes
+the running balance below its previous minimum (the balance is reflected at zero). A sell of everything, appended to
+each symbol, empties it for the next, and its parts are the open lots. Costs are split only where an end is inside a
+lot.
 
-What doesn't fit 64 bits is matched in Python's integers, one fill after the other.
+Numbers that don't fit 64 bits are matched with Python's integers, one fill after the other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["FillColumns", "Matched", "match_columns"]
 _CHUNK = 1 << 14
 _SELLS = 1 << 17
 _LARGEST_FACTOR = 10**18 - 1
-_LARGEST_SUM = 2.0**61  # half of what the long division of `pairs.share` can take: room for estimating it in floats
+_LARGEST_SUM = 2.0**61  # half of the maximum of the long division in `pairs.share`: room for estimates in floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class FillColumns:
     """Fills as columns of equal length: int64, or Python's integers (dtype object) where they are larger.
 
     `size` and `base_fee` are in units of 10^-size_places base, `price` in 10^-price_places, `fee` (in quote currency)
-    in 10^-fee_places. `symbol` is any code of the symbol, `time` and `seq` order the fills; of fills that agree in both
-    the earlier row comes first. `id`, if given, makes repeated rows count once.
+    in 10^-fee_places. `symbol` is any code of the symbol, `time` and `seq` order the fills; if both are equal, the
+    earlier row is first. `id`, if given, makes repeated rows count once.
     """
 
     symbol: Ints
@@ -62,7 +63,7 @@ class FillColumns:
 
     @property
     def moved(self) -> NDArray[Any]:
-        """What each buy brought and each sell took."""
+        """The size that each buy added and each sell took."""
         if not self.base_fee.any():
             return self.size
         return self.size + np.where(self.buy, -self.base_fee, self.base_fee)
@@ -70,7 +71,7 @@ class FillColumns:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """What became of the fills. Sizes are in units of 10^-size_places; `*_row` are rows of the columns given.
+    """The result of matching. Sizes are in units of 10^-size_places; `*_row` are rows of the columns given.
 
     One element a sell, by symbol, time and sequence: `sell_row, uncovered, proceeds` (whole, net), `cost_basis, pnl`
     (of what is covered). One a part, by sell, oldest lot first: `part_sell` (number of the sell), `part_row` (the lot's
@@ -115,7 +116,7 @@ def _refuse(bad: NDArray[np.bool_], code: str, sentence: str) -> None:
 
 
 def _kept(columns: FillColumns) -> Ints | None:
-    """The first row of each id; None if that is every row."""
+    """The first row of each id; None if all rows are kept."""
     if columns.id is None or bool((columns.id[1:] > columns.id[:-1]).all()):
         return None
     _, first, inverse = np.unique(columns.id, return_index=True, return_inverse=True)
@@ -130,7 +131,7 @@ def _kept(columns: FillColumns) -> Ints | None:
 
 
 def _order(columns: FillColumns, kept: Ints | None) -> Ints | None:
-    """Rows by symbol, time and sequence; None if they stand so."""
+    """Rows by symbol, time and sequence; None if they are in this order."""
     symbol, time, seq = (
         column if kept is None else column[kept] for column in (columns.symbol, columns.time, columns.seq)
     )
@@ -142,13 +143,13 @@ def _order(columns: FillColumns, kept: Ints | None) -> Ints | None:
 
 
 def _unbounded(columns: FillColumns) -> FillColumns:
-    """With Python's integers, whose sums can't overflow."""
+    """The columns with Python's integers, whose sums can't overflow."""
     names = ("size", "price", "fee", "base_fee")
     return replace(columns, **{name: getattr(columns, name).astype(object) for name in names})
 
 
 def _fits(columns: FillColumns) -> bool:
-    """Whether every sum that will be made stays within 64 bits."""
+    """Whether all sums stay within 64 bits."""
     numbers = (columns.size, columns.price, columns.fee, columns.base_fee)
     if not len(columns):
         return True
@@ -166,7 +167,7 @@ def _fits(columns: FillColumns) -> bool:
 
 
 def _amounts(columns: FillColumns) -> Amounts:
-    """Cost of each buy, net proceeds of each sell: exact, then rounded once; in pieces that a cache holds."""
+    """Cost of each buy, net proceeds of each sell: exact, then rounded once; in pieces that fit a CPU cache."""
     found = Amounts.zeros(len(columns))
     for start in range(0, len(columns), _CHUNK):
         here = slice(start, start + _CHUNK)
@@ -190,7 +191,7 @@ def _match(columns: FillColumns) -> Matched:
     amounts, moved, buy = _amounts(columns), columns.moved, columns.buy
     starts = np.flatnonzero(np.concatenate([[True], columns.symbol[1:] != columns.symbol[:-1]]))
     ends = np.append(starts[1:], count)
-    # Behind each symbol a sell of all that was bought, which empties it. Its row is -1.
+    # After each symbol a sell of everything bought, which empties it. Its row is -1.
     bought = np.add.reduceat(np.where(buy, moved, 0), starts)
     row = np.insert(np.arange(count), ends, -1)
     signed = np.insert(np.where(buy, moved, -moved), ends, -bought)
@@ -238,7 +239,7 @@ def _match(columns: FillColumns) -> Matched:
 
 @dataclass(slots=True)
 class _Line:
-    """Lots and sells by where they end, all symbols together."""
+    """Lots and sells by their ends, over all symbols."""
 
     lot_end: Ints
     lot_size: Ints
@@ -251,7 +252,7 @@ class _Line:
         begin = int(self.sell_end[start - 1]) if start else 0
         first, last = np.searchsorted(self.lot_end, [begin, int(sell_end[-1])], side="right")
         lot_end = self.lot_end[first : last + 1]
-        # Where a part ends: at the end of a lot or of a sell.
+        # A part ends at the end of a lot or of a sell.
         part_end = np.sort(np.concatenate([self.lot_end[first:last], sell_end]), kind="stable")
         part_end = part_end[np.diff(part_end, prepend=begin) > 0]
         lot = np.searchsorted(lot_end, part_end) + first
@@ -269,12 +270,12 @@ class _Line:
         if len(inside):
             shares = self._shares(lot[inside], part_end[inside])
             upto.put(inside, shares)
-            # The part behind an end inside a lot is the same lot's: it gets its own share less that one.
+            # The part after an end inside a lot is of the same lot: it gets its own share less that one.
             followed = inside + 1 < len(lot)
             behind = inside[followed] + 1
             upto.put(behind, upto[behind] - shares[followed])
         if len(lot) and begin > self.lot_end[lot[0]] - self.lot_size[lot[0]]:
-            # So does the very first, if sells before took of its lot.
+            # So does the very first, if earlier sells took from its lot.
             upto.put(slice(1), upto[:1] - self._shares(lot[:1], np.array([begin])))
         return upto
 
@@ -314,7 +315,7 @@ def _match_large(columns: FillColumns) -> Matched:
 
 
 def _large_amounts(columns: FillColumns) -> list[int]:
-    """Exact at the finest of the scales, then rounded once to 18 places."""
+    """The amounts, exact at the finest of the scales, then rounded once to 18 places."""
     places = max(columns.size_places + columns.price_places, columns.fee_places, PLACES)
     value = columns.size * columns.price * 10 ** (places - columns.size_places - columns.price_places)
     fee = columns.fee * 10 ** (places - columns.fee_places)
@@ -324,21 +325,21 @@ def _large_amounts(columns: FillColumns) -> list[int]:
 
 
 class _Queue:
-    """Lots of one symbol, the oldest at `head`, and what came of all symbols so far: columns of integers."""
+    """Lots of one symbol, the oldest at `head`, and the results of all symbols so far: columns of integers."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.sizes: list[int] = []
         self.costs: list[int] = []
         self.head = 0
-        # Of the oldest lot: what sells took of it, and the cost that was handed out with that.
+        # Of the oldest lot: the size that sells took, and the cost allocated with it.
         self.used = self.given = 0
         self.sold: tuple[list[int], ...] = ([], [], [], [], [])
         self.parts: tuple[list[int], ...] = ([], [], [], [])
         self.left: tuple[list[int], ...] = ([], [], [])
 
     def sell(self, row: int, moved: int, amount: int) -> None:
-        """Take from the oldest lots."""
+        """Match a sell with the oldest lots."""
         rows, sizes, costs = self.rows, self.sizes, self.costs
         head, used, given = self.head, self.used, self.given
         part_sells, part_rows, part_sizes, part_costs = self.parts
@@ -369,7 +370,7 @@ class _Queue:
         pnl.append((share(amount, moved - left, moved) if left else amount) - total)
 
     def empty(self) -> None:
-        """What is left are the symbol's open lots."""
+        """End a symbol: the remaining lots are its open lots."""
         lot_rows, lot_sizes, lot_costs = self.left
         lot_rows += self.rows[self.head :]
         lot_sizes += self.sizes[self.head :]
@@ -384,7 +385,7 @@ class _Queue:
         self.head = self.used = self.given = 0
 
     def matched(self) -> Matched:
-        """All of it as arrays."""
+        """The results as arrays."""
         sell_rows, uncovered, proceeds, cost_basis, pnl = self.sold
         part_sells, part_rows, part_sizes, part_costs = self.parts
         lot_rows, lot_sizes, lot_costs = self.left

@@ -1,7 +1,7 @@
-"""Conversions of the transactions report, once each, however many rows tell of them.
+"""Conversions of the transactions report, each once, however many rows describe it.
 
-One row may tell both sides in its Notes; each side may have a row with the same Notes; or a row knows its own side
-only: those two are found by their one ID or, of a Wrap, by kind and second.
+One row may have both sides in its Notes; each side may have a row with the same Notes; or a row has its own side only:
+such rows are paired by their common ID or, for a Wrap, by kind and second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Content = tuple[str, ...]
 
 
 class _Waiting(NamedTuple):
-    """One side of a conversion, until the row of the other is there."""
+    """One side of a conversion, until the row of the other side is read."""
 
     row: Valued
     content: Content
@@ -29,19 +29,19 @@ class _Waiting(NamedTuple):
 
 
 class _Noted(NamedTuple):
-    """A conversion that a row's Notes told: the IDs of the rows that were there, by asset, and its fills."""
+    """A conversion that a row's Notes describe: the IDs of its rows, by asset, and its fills."""
 
     rows: dict[str, str]
     legs: list[Stated]
 
 
 class Conversions:
-    """Those of one report."""
+    """The conversions of one report."""
 
     def __init__(self, counted: Callable[[str], str]) -> None:
-        """`counted` makes an id of what a row without one says."""
+        """`counted` makes an id from the content of a row without one."""
         self.other_rows: dict[str, str] = {}
-        """Where each side has a row with an ID of its own: the ID of the one by that of the other, both ways."""
+        """If each side has a row with its own ID: the ID of one by that of the other, both ways."""
         self._counted = counted
         self._waiting: dict[str, _Waiting] = {}
         self._wraps: dict[tuple[str, int], list[_Waiting]] = {}
@@ -49,12 +49,12 @@ class Conversions:
         self._noted: dict[tuple[int, Converted], list[_Noted]] = {}
 
     def again(self, fill_id: str, content: Content) -> list[Stated] | None:
-        """The fills of a conversion whose row this is once more."""
+        """The fills of a conversion of which this row is a repeat; None if it isn't one."""
         contents, legs = self._known.get(fill_id, ((), []))
         return legs if content in contents else None
 
     def convert(self, side: Valued, content: Content, text: str) -> list[Stated]:
-        """The fills of a Convert with `text` in its Notes; none yet if the other side has a row that is still to come.
+        """The fills of a Convert with `text` in its Notes; none yet if the other side has a row that follows.
 
         Raises FifoError.
         """
@@ -77,9 +77,9 @@ class Conversions:
         return self._keep({side.id}, {content, other.content}, legs)
 
     def wrap(self, side: Valued, content: Content, text: str, kind: str) -> list[Stated]:
-        """The same of a Wrap or Unwrap, whose two rows have an ID each and say nothing of each other.
+        """The same for a Wrap or Unwrap, whose two rows have an ID each and don't refer to each other.
 
-        Raises FifoError also where two rows could be the other side.
+        Raises FifoError also if two rows could be the other side.
         """
         notes = converted(text)
         if notes is not None:
@@ -111,26 +111,26 @@ class Conversions:
         return self._keep({given.id, received.id}, {content, other.content}, legs)
 
     def unfinished(self) -> list[tuple[int, FifoError]]:
-        """Lines of conversions whose other side never came."""
+        """Lines of conversions whose other side is missing."""
         return [(side.row.line, _no_other_side()) for side in self._waiting.values()]
 
     def alone(self) -> list[tuple[int, str]]:
-        """Line and kind of each Wrap whose other side never came."""
+        """Line and kind of each Wrap whose other side is missing."""
         return sorted((side.row.line, side.kind) for waiting in self._wraps.values() for side in waiting)
 
     def _by_notes(self, side: Valued, content: Content, notes: Converted, text: str) -> list[Stated]:
         _check_side(side, notes, text)
         if side.id in self._known:
-            # Both sides have a row, and each row's Notes tell all.
+            # Both sides have a row, and each row's Notes have both sides.
             self._known[side.id][0].add(content)
             return self._known[side.id][1]
         self._waiting.pop(side.id, None)
         return self._keep({side.id}, {content}, self._noted_legs(side, notes))
 
     def _noted_legs(self, side: Valued, notes: Converted) -> list[Stated]:
-        """The fills that a row's Notes tell, whichever side's row comes first.
+        """The fills that a row's Notes describe, whichever side's row is first.
 
-        Where both sides have a row they have one moment and the same Notes, and no ID or one each.
+        If both sides have a row, both have the same moment and Notes, and no ID or one each.
         """
         alike = self._noted.setdefault((side.time, notes), [])
         other = next((noted for noted in alike if side.asset not in noted.rows), None)

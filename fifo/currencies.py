@@ -1,4 +1,4 @@
-"""Currencies as Coinbase's reports use them: which are money, which are one, and their smallest units."""
+"""Currencies in Coinbase's reports: which are fiat money, which are the same, and their smallest units."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from fifo.amounts import UNIT
 __all__ = ["AT_PAR", "MONIES", "ONE_BOOK", "RENAMED", "smallest_unit"]
 
 MONIES = frozenset(
-    "AED ARS AUD BGN BRL CAD CHF CLP COP CZK DKK EUR GBP GEL GHS HKD HUF IDR ILS INR ISK JPY KES KRW KZT MXN MYR "  # noqa: SIM905 - codes read best as one text
+    "AED ARS AUD BGN BRL CAD CHF CLP COP CZK DKK EUR GBP GEL GHS HKD HUF IDR ILS INR ISK JPY KES KRW KZT MXN MYR "  # noqa: SIM905 - codes are most readable as one text
     "NGN NOK NZD PEN PHP PLN QAR RON SAR SEK SGD THB TRY TWD UAH USD UYU VND ZAR".split()
 )
-"""Money of countries. Whatever else a row was paid with is a coin, and has lots."""
+"""Fiat money. Anything else that a row was paid with is a coin, and has lots."""
 
 ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
-"""What Coinbase trades in one order book: a pair may name the one where the other was paid."""
+"""Currencies that Coinbase trades in one order book: a pair may name one of them if the other was paid."""
 
 AT_PAR = {"USDC": "USD", "USDT": "USD", "DAI": "USD", "PYUSD": "USD", "GUSD": "USD", "EURC": "EUR"}
-"""Coins that are worth one of a currency, by the quarter at least that fields may differ."""
+"""Coins that are worth one unit of a currency, within the quarter by which fields may differ."""
 
 RENAMED = (
     {"MATIC", "POL"},
@@ -27,14 +27,14 @@ RENAMED = (
     {"FTM", "S"},
     {"EOS", "A"},
 )
-"""Names of one asset, of which Notes keep the older."""
+"""Two names of one asset; Notes use the older."""
 
 _WITHOUT_CENTS = frozenset({"CLP", "ISK", "JPY", "KRW", "VND"})
 _CENT, _SATOSHI = UNIT // 100, UNIT // 10**8
 
 
 def smallest_unit(currency: str) -> int:
-    """What amounts in a currency (in capitals) are rounded to, in units of 1e-18: a cent, a yen, 1e-8 of a coin."""
+    """The rounding of amounts in a currency (in capitals), in units of 1e-18: a cent, a yen, 1e-8 of a coin."""
     if currency in _WITHOUT_CENTS:
         return UNIT
     return _CENT if currency in MONIES or currency in AT_PAR else _SATOSHI

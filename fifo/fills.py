@@ -1,4 +1,4 @@
-"""A fill as people and exchanges state it, checked, and what it does to lots.
+"""A fill as people and exchanges state it, checked, and its effect on lots.
 
 A lot's size is the bought size less a fee taken in base, its cost is size * price plus the fee in quote currency; a
 sell takes its size plus a base fee, its proceeds are size * price less the fee. A fee in a third currency is worth
@@ -40,7 +40,7 @@ class FifoError(BotTraderError, ValueError):
 
 
 class FeeCurrency(StrEnum):
-    """What a fee was taken in."""
+    """The currency that a fee was taken in."""
 
     QUOTE = "quote"
     BASE = "base"
@@ -52,7 +52,7 @@ class Fill(NamedTuple):
     """One fill. Sizes in base currency, price in quote per base, at most 18 decimal places each."""
 
     id: str | int
-    """A text, whatever it was given as: 1 and "1" are the same fill."""
+    """A text, of whatever type it was given: 1 and "1" are the same fill."""
     symbol: str
     time: int
     """Nanoseconds since 1970, UTC."""
@@ -64,11 +64,11 @@ class Fill(NamedTuple):
     fee: Decimal = ZERO
     fee_currency: FeeCurrency = FeeCurrency.QUOTE
     fee_rate: Decimal | None = None
-    """Quote currency per unit of the fee's currency; needed where `fee_currency` is OTHER."""
+    """Quote currency per unit of the fee's currency; needed if `fee_currency` is OTHER."""
 
 
 class Stated(NamedTuple):
-    """A fill as a line of a file states it, in whole numbers of 1e-18: what `entry_from_units` takes."""
+    """A fill as a line of a file states it, in whole numbers of 1e-18: the input of `entry_from_units`."""
 
     id: str
     symbol: str
@@ -82,7 +82,7 @@ class Stated(NamedTuple):
     fee_currency: str
     fee_rate: int | None
     value: int | None = None
-    """What an export states for size * price, if it does: its prices are rounded."""
+    """The value of size * price that an export states, if any: its prices are rounded."""
 
 
 def units_exactly(name: str, value: Decimal) -> int:
@@ -103,12 +103,12 @@ def units_exactly(name: str, value: Decimal) -> int:
 
 
 def id_order(fill_id: str | int) -> str:
-    """The id as a text by which numbers sort as numbers."""
+    """The id as a sort key by which numbers sort as numbers."""
     return str(fill_id).rjust(_ID_WIDTH)
 
 
 def entry_of(fill: Fill) -> FillEntry:
-    """What a fill does. Raises FifoError for one that can't be."""
+    """A fill's effect. Raises FifoError for an invalid one."""
     return entry_from_units(
         str(fill.id),
         fill.symbol,
@@ -136,7 +136,7 @@ def entry_from_units(
     fee_rate: int | None,
     value: int | None = None,
 ) -> FillEntry:
-    """The same from whole numbers of 1e-18. `value` is what an export states for size * price, if it does.
+    """The same from whole numbers of 1e-18. `value` is the value of size * price that an export states, if any.
 
     Raises FifoError: SIZE_NOT_POSITIVE, PRICE_NOT_POSITIVE, FEE_RATE_MISSING, FEE_RATE_NEGATIVE, FEE_EATS_SIZE.
     """
@@ -161,7 +161,7 @@ def entry_from_units(
                 raise FifoError("FEE_RATE_NEGATIVE", "fee_rate must not be negative")
             cost = fee * fee_rate
         amount = amount + cost if buy else amount - cost
-    # What `divide_half_even` and `Entry` do, without the calls: this is the innermost step of reading a file.
+    # Inlined `divide_half_even` and `Entry`, as this is the innermost step of reading a file.
     quotient, remainder = divmod(amount, UNIT)
     if remainder >= _HALF and (remainder > _HALF or quotient & 1):
         quotient += 1

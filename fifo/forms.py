@@ -1,4 +1,5 @@
-"""The forms of a file of fills, found by looking: JSON Lines, CSV with our columns, and the exports of Coinbase."""
+"""The formats of a file of fills, recognised by content: JSON Lines, CSV with our columns, and the exports of
+Coinbase."""
 
 from __future__ import annotations
 
@@ -29,40 +30,40 @@ _PREAMBLE_AT_MOST = 40
 _END_OF_NAME = b'":'
 _BLANK_BEHIND_NAME = b'" :'
 _IN_A_HEADING = (b"timestamp", b"created at", b"symbol")
-"""Of which each heading that is understood has one."""
+"""Each accepted heading has one of these."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How the lines of one form are read."""
+    """The reading of one format's lines."""
 
     stated: Callable[[bytes, int], Stated | list[Stated] | str]
-    """What a line and its number state, or the name of its kind if it is no trade. Raises FifoError.
+    """The fills in a line (with its number), or the name of its kind if it is not a trade. Raises FifoError.
 
-    A list is taken whole or not at all; it may be empty.
+    A list is accepted as a whole or not at all; it may be empty.
     """
     columns: Callable[[Sequence[bytes]], Mapping[str, Sequence[Any]] | None] | None = None
-    """Many lines as columns by name; None if they have to be read one by one."""
+    """Many lines as columns by name; None if they must be read one by one."""
     in_file_order: bool = False
-    """Whether fills of the same time are ordered by their lines, newest or oldest first as the file is."""
+    """Whether fills of the same time are ordered by line, newest or oldest first like the file."""
     report: TransactionsReport | None = None
-    """What knows at the end which lines are unfinished or doubtful."""
+    """The report that finally knows which lines are unfinished or doubtful."""
 
 
 class _Headings:
-    """Sees where a file, as of several put together, has a heading once more."""
+    """Detects repeated headings in a file that was joined from several."""
 
     def __init__(self, names: Sequence[str]) -> None:
         """`names`: the first one."""
         self._names = list(names)
         self.other: int | None = None
-        """The line of one with other columns, as long as it is the last one: its rows can't be read by the first."""
+        """The line of the last heading, if it has other columns than the first: the rows below can't be read."""
 
     def again(self, line: bytes, number: int) -> bool:
-        """Whether a line is the first heading again.
+        """Whether a line repeats the first heading.
 
-        Raises FifoError(OTHER_HEADING) for one with other columns, and for each row below it.
+        Raises FifoError(OTHER_HEADING) for a heading with other columns, and for each row below it.
         """
         if any(map(line.lower().__contains__, _IN_A_HEADING)):
             names = _names(_columns(_text(line).lstrip("\ufeff")) or ())
@@ -75,12 +76,12 @@ class _Headings:
                     "OTHER_HEADING", "it is a heading with other columns than the first: give its rows as another file"
                 )
         if self.other is not None:
-            raise FifoError("OTHER_HEADING", f"it stands below another heading, that of line {self.other}")
+            raise FifoError("OTHER_HEADING", f"it is below another heading, that of line {self.other}")
         return False
 
 
 def recognise(source: Iterator[bytes]) -> tuple[Form, list[tuple[int, bytes]], int] | None:
-    """The format, the lines behind its heading that were read to find it, and the number of the last one read.
+    """The format, the lines after its heading that were read to find it, and the number of the last line read.
 
     None for an empty file. Raises FifoError(UNKNOWN_FORMAT).
     """
@@ -118,11 +119,11 @@ def _names(columns: Iterable[str]) -> list[str]:
 
 
 def _another_kind(lines: Sequence[bytes]) -> FifoError:
-    """What a file is that can't be read, as far as it can be seen."""
+    """The error for a file that can't be read, with its kind if that can be recognised."""
     if lines[0].startswith(_UTF_16) or any(b"\0" in line for line in lines):
         return FifoError(
             "UNKNOWN_FORMAT",
-            "this is no UTF-8 but UTF-16, as its first bytes say (a byte order mark or zeros): save it as UTF-8",
+            "this is UTF-16, not UTF-8, as its first bytes say (a byte order mark or zeros): save it as UTF-8",
         )
     for line in lines:
         text = _text(line).lstrip("\ufeff")
@@ -136,7 +137,7 @@ def _another_kind(lines: Sequence[bytes]) -> FifoError:
             if _is_heading(names):
                 return FifoError(
                     "UNKNOWN_FORMAT",
-                    f"its columns stand between {name}, as some spreadsheets save them, and its numbers may have "
+                    f"its columns are separated by {name}, as some spreadsheets save them, and its numbers may have "
                     "decimal commas then: take the file as it was downloaded, or save it with commas between columns "
                     "and points in numbers",
                 )
@@ -151,7 +152,7 @@ def _text(line: bytes) -> str:
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        # What older spreadsheets write; every byte stays a character of its own, so no two ids become one.
+        # Older spreadsheets write this; each byte is its own character, so no two ids become one.
         text = line.decode("latin-1")
     return text.rstrip("\r\n")
 
@@ -183,13 +184,13 @@ def _own_csv(names: list[str]) -> Form:
     for name in _FIELDS:
         if names.count(name) > 1:
             raise FifoError("UNKNOWN_FORMAT", f"its heading names {name} more than once: leave one of these columns")
-    # A column that is not there is the one behind the last, which is always empty.
+    # A missing column is read from behind the last one, which is always empty.
     pick = itemgetter(*(names.index(name) if name in names else count for name in _FIELDS))
     places = {name: names.index(name) for name in _FIELDS if name in names}
     headings = _Headings(names)
     return Form(
         lambda line, number: [] if headings.again(line, number) else _checked(*pick([*_row(line, count)[:count], ""])),
-        # A heading among them is never plain: its time is none.
+        # A heading among them is never plain: it has no valid time.
         lambda lines: _csv_columns(lines, places, count) if headings.other is None else None,
     )
 
@@ -232,7 +233,7 @@ def _json_columns(lines: Sequence[bytes]) -> Mapping[str, Sequence[Any]] | None:
         rows = list(map(orjson.loads, lines))
         names = list(rows[0])
         if b"".join(lines).count(_END_OF_NAME) != len(names) * len(rows):
-            return None  # a name may be there twice
+            return None  # a name may be repeated
         if not set(names) >= _NEEDED or set(map(len, rows)) != {len(names)}:
             return None
         columns = zip(*map(itemgetter(*names), rows), strict=True)
@@ -250,11 +251,11 @@ def _json_stated(line: bytes, line_number: int) -> Stated:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object's names and values, as they were written."""
+    """An object's names and values, in the order of the file."""
 
 
 def _named_once(line: bytes, row: Any) -> Any:
-    """The row, if it has no name of ours twice: of two ids, sizes or prices none is the right one.
+    """The row, if none of our names is repeated: of two ids, sizes or prices neither is right.
 
     Raises FifoError(NOT_A_ROW).
     """
@@ -270,7 +271,7 @@ def _named_once(line: bytes, row: Any) -> Any:
 def _exact_json(line: bytes) -> Any:
     try:
         if b"\\ud" in line.lower():
-            # Half of a surrogate pair is no text: it could not be printed again.
+            # Half of a surrogate pair is not text: it could not be printed.
             json.dumps(json.loads(line), ensure_ascii=False).encode()
         return json.loads(line, parse_float=Decimal, parse_constant=Decimal)
     except (ValueError, RecursionError) as error:
@@ -299,17 +300,17 @@ def _object(row: Any) -> Stated:
 def _checked(
     fill_id: Any, time: Any, seq: Any, symbol: Any, side: Any, size: Any, price: Any, fee: Any, currency: Any, rate: Any
 ) -> Stated:
-    """The fill of these fields, whatever a file holds in them."""
+    """The fill in these fields, which may have any content. Raises FifoError."""
     if type(fill_id) is str:
         fill_id = fill_id.strip()
     if fill_id in _ABSENT:
         raise FifoError("MISSING_FIELD", "id is missing")
     if type(fill_id) is not str:
         if type(fill_id) is float:
-            raise Inexact  # it may be a whole number that is too long for a float
+            raise Inexact  # it may be a whole number too long for a float
         if type(fill_id) is not int:
             raise FifoError("MISSING_FIELD", f"id is neither a text nor a whole number: {shown(fill_id)}")
-        fill_id = str(fill_id)  # an id is a text, whatever it was written as
+        fill_id = str(fill_id)  # an id is a text, of whatever type in the file
     if type(symbol) is not str or not (symbol := symbol.strip()):
         raise FifoError("MISSING_FIELD", "symbol is missing")
     buy = SIDES.get(side) if type(side) is str else None

@@ -1,10 +1,10 @@
-"""One symbol's history as cumulative sums: the whole of first in, first out.
+"""One symbol's history as cumulative sums: all of first in, first out.
 
-Lots stand end to end on a line in the order they were bought; sells take from its beginning, so a sell is an interval
-of the line, and the lots under it are its parts. Only four running totals are kept (where each lot and each sell ends,
-what the lots cost, what the covered parts of sells brought), hence the state before any fill is there to be read: a
-late fill costs what follows it and nothing else. A sell that finds too little takes what is there; the rest is
-uncovered, has no place on the line, and no later lot covers it.
+Lots are placed end to end on a line in the order in which they were bought; sells take from its beginning, so a sell is
+an interval of the line, and the lots under it are its parts. Only four running totals are stored (the end of each lot
+and of each sell, the costs of lots, the proceeds of the covered parts of sells), so the state before any fill can be
+read directly, and a late fill only costs the computation of those after it. A sell that finds too little takes what is
+there; the rest is uncovered, has no place on the line, and no later lot covers it.
 
 Sizes are whole numbers of any one scale, amounts are whole numbers of 1e-18.
 """
@@ -21,7 +21,7 @@ __all__ = ["FillEntry", "Line", "Piece"]
 
 
 class FillEntry(NamedTuple):
-    """A fill as the line needs it. Entries sort by time, sequence and id, in this order."""
+    """A fill as input of the line. Entries sort by time, sequence and id, in this order."""
 
     time: int
     """Nanoseconds since 1970, UTC."""
@@ -32,15 +32,15 @@ class FillEntry(NamedTuple):
     symbol: str
     buy: bool
     size: int
-    """As traded."""
+    """The traded size."""
     moved: int
-    """What a buy brought (its size less a base fee) or a sell took (its size and a base fee)."""
+    """The size that a buy added (its size less a base fee) or a sell took (its size plus a base fee)."""
     amount: int
     """A buy's cost or a sell's net proceeds."""
 
 
 Piece = tuple[int, int, int]
-"""What a sell took of one lot: the lot's number on the line, the size and its cost."""
+"""The part that a sell took of one lot: the lot's number on the line, the size and its cost."""
 
 
 class Line:
@@ -61,7 +61,7 @@ class Line:
         return len(self._entries)
 
     def add(self, entry: FillEntry) -> int:
-        """Put an entry in its place and compute what follows; returns how many entries that were."""
+        """Insert an entry at its place and compute from there on; returns how many entries were computed."""
         entries = self._entries
         if not entries or entry > entries[-1]:
             entries.append(entry)
@@ -73,7 +73,7 @@ class Line:
         return len(entries) - row
 
     def extend(self, entries: list[FillEntry]) -> None:
-        """Put many entries in their places and compute from the first of them on."""
+        """Insert many entries at their places and compute from the first of them on."""
         ordered = self._entries
         if not ordered:
             ordered[:] = sorted(entries)
@@ -124,21 +124,21 @@ class Line:
         return self._entries[self._sell_rows[number]]
 
     def sell_number(self, entry: FillEntry) -> int:
-        """The number of a sell that is on the line."""
+        """The number of a sell on the line."""
         return bisect_left(self._sell_rows, bisect_left(self._entries, entry))
 
     def covered(self, number: int) -> tuple[int, int]:
-        """How much of a sell lots cover, and the net proceeds of that."""
+        """The size of a sell that lots cover, and its net proceeds."""
         ends, earned = self._sell_ends, self._earned
         return (
             (ends[number] - ends[number - 1], earned[number] - earned[number - 1]) if number else (ends[0], earned[0])
         )
 
     def sells(self) -> Iterator[tuple[FillEntry, list[Piece], int, int]]:
-        """All sells in order: with what each took, how much of it lots cover, and the net proceeds of that."""
+        """All sells in order: each with its parts, the covered size and the net proceeds of that size."""
         entries, lot_rows, lot_ends = self._entries, self._lot_rows, self._lot_ends
         number, at, brought_before = -1, 0, 0
-        # Of the lot that the next sell begins with: its end, size and cost, and the cost handed out of it so far.
+        # Of the first lot of the next sell: its end, size and cost, and the cost allocated so far.
         lot_end = size = cost = given = 0
         for row, end, brought in zip(self._sell_rows, self._sell_ends, self._earned, strict=True):
             pieces: list[Piece] = []
@@ -152,7 +152,7 @@ class Line:
                     pieces.append((number, lot_end - at, cost - given))
                     at = lot_end
                 else:
-                    # `share`, without the calls: most sells end inside a lot.
+                    # Inlined `share`: most sells end inside a lot.
                     upto, rest = divmod(cost * (size - lot_end + end), size)
                     if 2 * rest >= size and (2 * rest > size or upto & 1):
                         upto += 1
@@ -162,7 +162,7 @@ class Line:
             brought_before = brought
 
     def pieces(self, number: int) -> list[Piece]:
-        """What one sell took, oldest lot first."""
+        """The parts of one sell, oldest lot first."""
         start, end = self._sell_ends[number - 1] if number else 0, self._sell_ends[number]
         lot = bisect_right(self._lot_ends, start)
         pieces: list[Piece] = []
@@ -174,7 +174,7 @@ class Line:
         return pieces
 
     def lots(self, *, every: bool = False) -> Iterator[tuple[FillEntry, int, int]]:
-        """Open lots in order (with `every`, all): the buy, the size that is left and what that cost."""
+        """Open lots in order (with `every`, all): the buy, the remaining size and its cost."""
         taken = self._sell_ends[-1] if self._sell_ends else 0
         for number in range(0 if every else bisect_right(self._lot_ends, taken), len(self._lot_ends)):
             entry, end = self.lot(number), self._lot_ends[number]
@@ -188,7 +188,7 @@ class Line:
         return self._lot_ends[-1] - (self._sell_ends[-1] if self._sell_ends else 0), self._costs[-1] - self.cost_taken()
 
     def cost_taken(self) -> int:
-        """The cost of everything that sells took."""
+        """The cost of all parts that sells took."""
         taken = self._sell_ends[-1] if self._sell_ends else 0
         lot = bisect_right(self._lot_ends, taken)
         before, start = (self._costs[lot - 1], self._lot_ends[lot - 1]) if lot else (0, 0)

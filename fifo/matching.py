@@ -1,12 +1,12 @@
 """First in, first out as the ledger's rows: buys open lots, a sell consumes the oldest lots first (LEDGER-2).
 
 Profit and loss of a part = its net proceeds - its cost, where cost = price x size + the buy's fees and net proceeds =
-price x size - the sell's fees, both pro rata by size. An oversell is matched with what is there; the rest is
+price x size - the sell's fees, both pro rata by size. An oversell is matched with the available lots; the rest is
 *uncovered* and has no cost basis. A buy fee taken in base makes the lot smaller, a sell fee taken in base makes the
 sell larger.
 
-Amounts are rounded once to 18 places and handed out by the rule of `fifo.amounts`: the parts of a lot sum to its cost
-exactly, the parts of a sell to its proceeds. Sizes are exact, whatever their places.
+Amounts are rounded once to 18 places and split by the rule of `fifo.amounts`: the parts of a lot sum to its cost
+exactly, the parts of a sell to its proceeds. Sizes are exact, with any number of places.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class FillRecord:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """A buy's fill and how much of it is left."""
+    """A buy's fill and its remaining size."""
 
     fill: FillRecord
     remaining: Decimal
 
     @property
     def size(self) -> Decimal:
-        """What the buy brought: its size less a fee taken in base."""
+        """The lot's size: the buy's size less a fee taken in base."""
         return self.fill.size - self.fill.base_fees
 
     @property
@@ -77,7 +77,7 @@ class Allocation:
 
     @property
     def pnl(self) -> Decimal | None:
-        """Net proceeds less cost; None where there is no cost basis."""
+        """Net proceeds less cost; None without a cost basis."""
         return None if self.cost_basis is None else self.net_proceeds - self.cost_basis
 
 
@@ -99,7 +99,7 @@ def _whole(values: Sequence[Decimal]) -> tuple[list[int], int]:
 def _allocation(
     sell: FillRecord, lot: FillRecord | None, sold: tuple[int, int, int], bought: tuple[int, int, int], places: int
 ) -> Allocation:
-    """`sold` and `bought` say from where to where, of how much: of the sell, and of the lot."""
+    """One allocation. `sold` and `bought` are start, end and whole size: of the sell, and of the lot."""
     gross, net = units_of(sell.value), units_of(EXACT.subtract(sell.value, sell.quote_fees))
     cost = None if lot is None else decimal_of(split(units_of(Lot(lot, ZERO).cost), *bought))
     size = Decimal(sold[1] - sold[0]).scaleb(-places, EXACT)
@@ -107,7 +107,7 @@ def _allocation(
 
 
 def match_sell(sell: FillRecord, lots: Iterable[Lot]) -> tuple[list[Allocation], list[Lot]]:
-    """Match one sell with open lots, oldest first: its allocations, and the lots that it changed."""
+    """Match one sell with open lots, oldest first: returns its allocations and the changed lots."""
     offered = list(lots)
     sizes, places = _whole([sell.size, sell.base_fees, *(n for lot in offered for n in (lot.size, lot.remaining))])
     taken = sizes[0] + sizes[1]
@@ -131,7 +131,7 @@ def match_sell(sell: FillRecord, lots: Iterable[Lot]) -> tuple[list[Allocation],
 
 
 def match_all(fills: Iterable[FillRecord]) -> Match:
-    """Match a symbol's whole history, ordered by (time, id): the same rows as `match_sell` one by one."""
+    """Match a symbol's whole history, ordered by (time, id): with the same rows as `match_sell` one by one."""
     records = list(fills)
     by_id = {record.fill_id: record for record in records}
     sizes, places = _whole([n for record in records for n in (record.size, record.base_fees)])

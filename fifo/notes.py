@@ -1,11 +1,10 @@
-"""What Coinbase writes in the Notes of its transactions report: the only place where a row names what it was traded
-for.
+"""The Notes of Coinbase's transactions report: the only field that names what a row was traded for.
 
     Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH
     Converted 0.05 BTC to 1.2 ETH
 
-Older Notes have no pair, Notes of some countries have decimal commas, the newest have nothing at all. What can't be
-read is None, and whoever needs it refuses the row.
+Older Notes have no pair, Notes of some countries have decimal commas, the newest are empty. What can't be read is None,
+and code that needs it refuses the row.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fifo.parsing import last_place, money
 
 __all__ = ["Converted", "Said", "Traded", "converted", "done", "may_be", "said", "traded", "unclear"]
 
-# Assets are in capitals, but for a few with a small beginning (cbETH); "using" and "Visa" are none.
+# Assets are in capitals, except a few that start with small letters (cbETH); "using" and "Visa" are not assets.
 _ASSET = r"([a-z]{0,3}[A-Z0-9]*[A-Z][A-Z0-9]*)\b"
 _NUMBER = r"([0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?)"
 _SIGN = r"[^\w\s.,-]{0,3}\s*"
@@ -33,7 +32,7 @@ _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]+|[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)
 
 
 class Said(NamedTuple):
-    """The same as `Traded`, numbers as they are printed."""
+    """The same as `Traded`, with numbers as printed."""
 
     base: str | None
     quote: str | None
@@ -48,20 +47,20 @@ _NOTHING = Said(None, None, None, None, None, None)
 
 
 class Traded(NamedTuple):
-    """What Notes say of a buy or a sell; sizes and amounts in units of 1e-18, None for what they don't say."""
+    """A buy or a sell by its Notes; sizes and amounts in units of 1e-18, None if not stated."""
 
     base: str | None
     quote: str | None
-    """What was paid with or received, in capitals."""
+    """The currency paid or received, in capitals."""
     size: int | None
     amount: int | None
-    """How much of `quote`."""
+    """The amount of `quote`."""
     price: int | None
     """Quote per base."""
 
 
 class Converted(NamedTuple):
-    """What Notes say of a conversion, in units of 1e-18."""
+    """A conversion by its Notes, in units of 1e-18."""
 
     given_size: int
     given: str
@@ -70,8 +69,8 @@ class Converted(NamedTuple):
 
 
 def said(notes: str) -> Said:
-    """What was bought or sold for what, as it is printed. The amount's own currency goes before the pair's: it is what
-    moved.
+    """The assets and numbers of a buy or a sell, as printed. The amount's own currency takes precedence over the
+    pair's: it is the one that moved.
     """
     if not notes:
         return _NOTHING
@@ -90,21 +89,21 @@ def said(notes: str) -> Said:
 
 
 def done(notes: str) -> str | None:
-    """Bought, Sold or Converted, if a size follows."""
+    """The verb Bought, Sold or Converted, if a size follows."""
     found = _DONE.search(notes)
     return found[1] if found else None
 
 
 def traded(text: Said) -> Traded:
-    """The same in numbers; with decimal commas there are none."""
+    """The same with parsed numbers; None for numbers with decimal commas."""
     size, amount, price = (_read(number) if number else None for number in text[2:5])
     return Traded(text.base, text.quote, size, amount, price)
 
 
 def may_be(text: str, least: int, most: int) -> bool:
-    """Whether a number of Notes may stand for one from `least` to `most`.
+    """Whether a printed number may be a rounded one between `least` and `most`.
 
-    It may be rounded to its last place and have decimal commas. What can't be read may be anything.
+    It may be rounded to its last place and have a decimal comma. If it can't be read, it may.
     """
     text = text.rstrip(".,")
     fits = _fits(text, least, most)
@@ -124,13 +123,13 @@ def _fits(text: str, least: int, most: int) -> bool | None:
 
 
 def unclear(notes: str, asset: str) -> bool:
-    """Whether Notes print an amount of `asset` as `1,200`, which is 1.2 where commas are decimal."""
+    """Whether Notes print an amount of `asset` as `1,200`, which is 1.2 with decimal commas."""
     number = r"(?<![0-9.,])[1-9][0-9]{0,2},[0-9]{3}[^0-9.,\w]*"
     return re.search(rf"{number}{re.escape(asset)}\b", notes, re.IGNORECASE) is not None
 
 
 def converted(notes: str) -> Converted | None:
-    """What was converted to what."""
+    """The conversion in Notes, None if there is none."""
     found = _CONVERTED.search(notes)
     if found is None:
         return None

@@ -1,8 +1,8 @@
 """Amounts in whole arrays: each a pair of int64, `whole` and `atto`, worth whole + atto * 1e-18, 0 <= atto < 1e18.
 
-`share` is `fifo.amounts.share` for arrays, digit by digit: a long division in base 1e9 whose every digit is estimated
-in floating point, is wrong by one at most, and is put right by its remainder. Remainders are computed modulo 2^64 and
-are exact, because they are known to be small. No result depends on a rounded number.
+`share` is `fifo.amounts.share` for arrays, digit by digit: a long division in base 1e9, each digit of which is
+estimated in floating point, is wrong by at most one, and is corrected by its remainder. Remainders are computed modulo
+2^64 and are exact, because they are known to be small. No result depends on a rounded number.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Amounts:
         return [decimal_of(units) for units in self.units()]
 
     def grouped(self, starts: Ints) -> Amounts:
-        """Sums of the groups that begin at `starts`, none of them empty."""
+        """Sums of the groups that begin at `starts`; no group is empty."""
         if not len(starts):
             return Amounts(self.whole[:0], self.atto[:0])
         upper, lower = np.divmod(self.atto, _BASE)
@@ -64,7 +64,7 @@ class Amounts:
 
     @classmethod
     def of_units(cls, units: list[int]) -> Amounts:
-        """The pairs of whole numbers of 1e-18; of Python's own integers where int64 is too small."""
+        """The pairs of whole numbers of 1e-18; with Python's own integers if int64 is too small."""
         exact = np.array(units, object)
         whole = exact // UNIT
         atto = exact - whole * UNIT
@@ -75,17 +75,17 @@ class Amounts:
 
     @classmethod
     def zeros(cls, count: int) -> Amounts:
-        """So many zeros."""
+        """`count` zeros."""
         return cls(np.zeros(count, np.int64), np.zeros(count, np.int64))
 
     def put(self, key: Any, other: Amounts) -> None:
-        """Write `other` to where `key` says, in place: for building results."""
+        """Write `other` at `key`, in place: for building results."""
         self.whole[key] = other.whole
         self.atto[key] = other.atto
 
 
 def carried(whole: Ints, atto: Ints) -> Amounts:
-    """The pair in its one form, whatever `atto` is."""
+    """The pair in normal form, from any `atto`."""
     carry = atto // UNIT
     return Amounts(whole + carry, atto - carry * UNIT)
 
@@ -114,14 +114,14 @@ def product(left: Ints, right: Ints, places: int) -> tuple[Amounts, Ints, int]:
 
 
 def round_up_where(floor: Amounts, remainder: Ints, divisor: int | Ints) -> Amounts:
-    """Half-even: one unit more where the remainder is above half of the divisor, or half and the floor is odd."""
+    """Half-even: one unit more if the remainder is above half of the divisor, or half and the floor is odd."""
     above = remainder - (divisor - remainder)
     up = (above > 0) | ((above == 0) & (floor.atto & 1).astype(bool))
     return carried(floor.whole, floor.atto + up)
 
 
 def share(amount: Amounts, part: Ints, size: Ints) -> Amounts:
-    """What belongs to the first `part` of `size`, at 18 places, half-even; 0 <= part <= size, 0 < size < 2^62."""
+    """The share of the first `part` of `size`, at 18 places, half-even; 0 <= part <= size, 0 < size < 2^62."""
     result = Amounts.zeros(len(amount))
     for start in range(0, len(amount), _CHUNK):
         here = slice(start, start + _CHUNK)

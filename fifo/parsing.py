@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
-"""Whether a side as files spell it is a buy."""
+"""Whether a side, as spelled in files, is a buy."""
 
 _SCALES: tuple[int, ...] = tuple(10 ** (PLACES - places) for places in range(PLACES + 1))
 _MOST_DIGITS = 30
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_A_DAY = 86_400
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,][0-9]{6}([^Z+-]+)")
-# What Python would read besides, is refused: 1_000, digits of other scripts. A sign of a currency is no digit.
+# Other forms that Python accepts are refused: 1_000, digits of other scripts, currency signs.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:NaN|Inf(?:inity)?)", re.IGNORECASE)
 _SEQUENCE = re.compile(r"[+-]?[0-9]+")
 _MONEY = re.compile(
@@ -53,7 +53,7 @@ _CURRENCIES_OF_SIGN = {
 }  # fmt: skip
 _SHOWN = 40
 _BLANKS = " \t"
-"""What may stand around a number in a column; no other space."""
+"""Characters allowed around a number in a column; no other space is."""
 _ABSENT = ("", None)
 _NO_NUMBERS = (bool, list, dict)
 _LONGEST_SEQ = 18
@@ -61,11 +61,11 @@ _CURRENCIES = frozenset({"quote", "base", "other"})
 
 
 class Inexact(InternalSignal):
-    """A JSON number that a float can't be trusted with: the line is to be read again, exactly."""
+    """A JSON number that a float may not hold exactly: the line must be read again, exactly."""
 
 
 def shown(value: object) -> str:
-    """A value in a sentence, cut to a length that a person reads."""
+    """A value in a sentence, cut to a readable length."""
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
@@ -83,7 +83,7 @@ def number(name: str, value: object) -> int:
             if _NUMBER.fullmatch(text):
                 return units_exactly(name, Decimal(text))
         except InvalidOperation:
-            pass  # an exponent beyond what a Decimal holds
+            pass  # an exponent too large for a Decimal
         raise FifoError("NOT_A_NUMBER", f"{name} is not a number: {shown(value)}")
     if type(value) is int:
         return units_exactly(name, Decimal(value))
@@ -95,14 +95,14 @@ def number(name: str, value: object) -> int:
 
 
 def fee(value: object) -> int:
-    """A fee in units of 1e-18, 0 where there is none. Raises as `number`."""
+    """A fee in units of 1e-18, 0 if there is none. Raises like `number`."""
     return number("fee", value) if value or type(value) in _NO_NUMBERS else 0
 
 
 def money(name: str, text: str) -> int:
-    """The same of a number as reports print it: a currency sign before it, commas between thousands only.
+    """The same for a number as printed in reports: a currency sign before it, commas between thousands only.
 
-    No thousands begin with a zero: `0,500` is half a coin of a country with decimal commas, and no number here.
+    No thousands begin with a zero: `0,500` is half a coin with a decimal comma, and is not accepted.
     """
     text = text.strip()
     whole, _, places = text.removeprefix("$").partition(".")
@@ -118,13 +118,13 @@ def money(name: str, text: str) -> int:
 
 
 def money_in(name: str, text: str, currency: str) -> int:
-    """The same of an amount in `currency` (in capitals): its sign, or letters, must be that currency's.
+    """The same for an amount in `currency` (in capitals): its sign, or letters, must be that currency's.
 
     Raises FifoError also CONTRADICTION.
     """
     sign = text.translate(_NO_SIGN)
     if sign and not _is_sign(sign, currency):
-        money(name, text)  # what is no number at all is said first
+        money(name, text)  # first report text that is not a number at all
         raise FifoError("CONTRADICTION", f"{name} {shown(text)} is not in {currency}")
     return money(name, text)
 
@@ -132,13 +132,13 @@ def money_in(name: str, text: str, currency: str) -> int:
 @lru_cache(1_000)
 def _is_sign(sign: str, currency: str) -> bool:
     if sign in "eE" or sign.upper() == currency:
-        return True  # the e is an exponent's, or no number's
-    # A coin that stands for dollars has their sign.
+        return True  # the e is an exponent's, or the text is not a number
+    # A dollar coin may have the dollar sign.
     return currency in _CURRENCIES_OF_SIGN.get(sign, "").split() or (sign == "$" and "USD" in currency)
 
 
 def last_place(text: str, most: int) -> int:
-    """What one more in the last place of a number is, in units of 1e-18; `most` at most, as zeros may be cut off."""
+    """One unit in the last place of a number, in units of 1e-18; at most `most`, as zeros may be cut off."""
     return min(_SCALES[min(len(text.strip().partition(".")[2]), PLACES)], most)
 
 
@@ -162,7 +162,7 @@ def nanoseconds(value: object) -> int:
     if len(value) > len("20260131T120000.123456Z"):
         finer = _FINER_THAN_MICROSECONDS.search(value)
         if finer is not None:
-            # Python passes over whatever stands there, digits or not.
+            # Python ignores any characters here, digits or not.
             if not (finer[1].isascii() and finer[1].isdecimal()):
                 raise _not_a_time(value)
             whole += int(finer[1][:3].ljust(3, "0"))
@@ -174,9 +174,9 @@ def _not_a_time(value: str) -> FifoError:
 
 
 def fee_currency(given: object, symbol: str) -> str:
-    """`quote`, `base` or `other`, also of a currency's own name: USD is the quote currency of BTC-USD.
+    """`quote`, `base` or `other`, also from a currency's name: USD is the quote currency of BTC-USD.
 
-    Raises FifoError(MISSING_FIELD) for what is no text.
+    Raises FifoError(MISSING_FIELD) if it is not a text.
     """
     if given in _ABSENT:
         return "quote"
@@ -190,7 +190,7 @@ def fee_currency(given: object, symbol: str) -> str:
 
 
 def sequence(value: object) -> int:
-    """A whole number, 0 where there is none. Raises FifoError(NOT_A_NUMBER)."""
+    """A whole number, 0 if there is none. Raises FifoError(NOT_A_NUMBER)."""
     if type(value) is int:
         return value
     if type(value) is str and value.isdecimal() and value.isascii() and len(value) <= _LONGEST_SEQ:
@@ -202,5 +202,5 @@ def sequence(value: object) -> int:
         if _SEQUENCE.fullmatch(text):
             return int(text)
     except ValueError:
-        pass  # longer than Python reads
+        pass  # longer than Python accepts
     raise FifoError("NOT_A_NUMBER", f"seq is not a whole number: {shown(value)}")

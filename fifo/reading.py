@@ -1,7 +1,7 @@
-"""Fills from a file: JSON Lines, CSV, or one of Coinbase's own exports; the format is found by looking.
+"""Fills from a file: JSON Lines, CSV, or one of Coinbase's own exports; the format is recognised by content.
 
-Each line is judged by itself, so that one that can't be read takes no other with it. A fill id that comes again with
-the same content counts once.
+Each line is judged by itself, so that one that can't be read affects no other. A repeated fill id with the same content
+counts once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LINES_AT_ONCE = 4_000
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that can't be a fill, and why."""
+    """A line that is not a valid fill, and why."""
 
     number: int
     code: str
@@ -38,8 +38,8 @@ class BadLine:
 
 @dataclass(slots=True)
 class Reading:
-    """What a file holds: its fills by symbol, each once, the lines that are none, and rows of a report that aren't
-    trades, by kind.
+    """The contents of a file: its fills by symbol, each once, its bad lines, and a report's rows that aren't trades, by
+    kind.
     """
 
     fills: dict[str, list[FillEntry]] = field(default_factory=dict)
@@ -47,18 +47,18 @@ class Reading:
     repeated: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     doubts: Doubts = field(default_factory=dict)
-    """What was taken as it stands though something is odd: sentence, first line, how many lines."""
+    """Lines that were accepted though something is odd: sentence, first line, number of lines."""
     other_rows: dict[str, str] = field(default_factory=dict)
-    """Of a conversion with a row and an id for each side: the one id by the other, both ways."""
+    """For conversions with a row and an id for each side: one id by the other, both ways."""
 
     kept: int = field(default=0, compare=False)
-    """How many fills were read line by line; a keeper of one's own has them."""
+    """How many fills were read line by line; if another keeper was passed in, it has them."""
 
     def __len__(self) -> int:
         return sum(map(len, self.fills.values())) or self.kept
 
     def lines(self) -> dict[str, Line]:
-        """The fills matched, by symbol."""
+        """The matched fills, by symbol."""
         lines = {symbol: Line() for symbol in self.fills}
         for symbol, line in lines.items():
             line.extend(self.fills[symbol])
@@ -67,7 +67,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class StatedFill:
-    """A fill with the number of its line and what that states."""
+    """A fill with its line's number and statement."""
 
     line: int
     stated: Stated
@@ -75,7 +75,7 @@ class StatedFill:
 
 
 def read_fills(lines: Iterable[bytes]) -> Reading:
-    """All fills of a file. Raises FifoError(UNKNOWN_FORMAT); what is wrong with single lines is in `bad`."""
+    """All fills of a file. Raises FifoError(UNKNOWN_FORMAT); errors of single lines are in `bad`."""
     keeper = _InMemory()
     reading = _read(lines, keeper, keeper.put_plain)
     reading.fills = keeper.fills
@@ -83,7 +83,7 @@ def read_fills(lines: Iterable[bytes]) -> Reading:
 
 
 def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
-    """The same, and each fill as its line states it, in their order by symbol. Raises as `read_fills`."""
+    """The same, and each fill as its line states it, in order, by symbol. Raises like `read_fills`."""
     keeper = _InMemory()
     reading = _read(lines, keeper)
     reading.fills = fills = keeper.fills
@@ -93,21 +93,21 @@ def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
 
 
 def read_into(lines: Iterable[bytes], keeper: FillKeeper) -> Reading:
-    """The same of a file of any length, whose fills `keeper` has. Raises as `read_fills`."""
+    """The same for a file of any length; `keeper` stores the fills. Raises like `read_fills`."""
     return _read(lines, keeper)
 
 
 class FillKeeper(Protocol):
-    """Has the fills that were read, each once."""
+    """Stores the fills that were read, each once."""
 
     def find(self, tie: str) -> FillEntry | None:
-        """The one with an Entry's `tie`, if it is there."""
+        """The entry with this `tie`, if it is stored."""
 
     def put(self, line: int, stated: Sequence[Stated], entries: Sequence[FillEntry]) -> None:
-        """One more row: all of its fills, or none, and FifoError says why not."""
+        """Store a row: all of its fills or none. Raises FifoError if it can't."""
 
     def put_in_order(self, *, newest_first: bool) -> None:
-        """After the last: their `seq` counts the other way if the file is the newest first."""
+        """After the last row: `seq` counts backwards if the file is newest first."""
 
 
 class _InMemory:
@@ -128,7 +128,7 @@ class _InMemory:
         self._file(entries)
 
     def put_plain(self, entries: Sequence[FillEntry]) -> bool:
-        """Many at once; False, and none is put, if an id is there already or twice."""
+        """Store many at once; False, and none is stored, if an id is known or repeated."""
         new = {entry.tie: entry for entry in entries}
         if len(new) < len(entries) or not self._known.keys().isdisjoint(new):
             return False
@@ -153,7 +153,7 @@ class _InMemory:
 def _read(
     lines: Iterable[bytes], keeper: FillKeeper, put_plain: Callable[[Sequence[FillEntry]], bool] | None = None
 ) -> Reading:
-    """`put_plain` takes plain lines together, where the format has them."""
+    """`put_plain` stores plain lines together, if the format has them."""
     source = iter(lines)
     found = recognise(source)
     if found is None:
@@ -173,7 +173,7 @@ def _read(
 
 
 def _taken(form: Form, lines: Sequence[bytes], put_plain: Callable[[Sequence[FillEntry]], bool]) -> bool:
-    """Take plain lines together; False, and none is taken, if they have to be judged one by one."""
+    """Store plain lines together; False, and none is stored, if they must be judged one by one."""
     columns = None if form.columns is None else form.columns(lines)
     if columns is None:
         return False
@@ -195,7 +195,7 @@ class _Reader:
         self._last = 0
 
     def judge(self, line_number: int, line: bytes) -> None:
-        """Take one line: its fills are kept if they were not there yet."""
+        """Read one line: its fills are stored unless known."""
         reading = self.reading
         try:
             stated = self._form.stated(line, line_number)
@@ -208,7 +208,7 @@ class _Reader:
                 reading.bad.append(BadLine(line_number, error.code, error.sentence))
 
     def _take(self, line_number: int, stated: list[Stated]) -> None:
-        """All fills of one row, or none: whatever is wrong with one is wrong with the row."""
+        """Store all fills of one row, or none: an error in one refuses the row."""
         entries = [entry_from_units(*fill) for fill in stated]
         known = [self._keeper.find(entry.tie) for entry in entries]
         for before, entry in zip(known, entries, strict=True):
@@ -228,8 +228,8 @@ class _Reader:
             raise _other_content(entry)
 
     def finish(self) -> None:
-        """After the last line: say what is unfinished, and let the file's direction decide between fills of the same
-        time, where it is that which does.
+        """After the last line: report unfinished ones, and let the file's direction order fills of the same time, if
+        the format is ordered by line.
         """
         report = self._form.report
         if report is not None:

@@ -1,4 +1,5 @@
-"""Sells of one symbol matched with its lots again, for the ledger's rows: what each sell took, and what is left."""
+"""Sells of one symbol matched with its lots again, for the ledger's rows: the parts of each sell, and the remaining
+lots."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ __all__ = ["replay"]
 def replay(sells: Sequence[FillRecord], lots: Sequence[Lot]) -> tuple[list[Allocation], dict[int, Decimal]]:
     """Match sells with the lots that were open at the time of each; both in order of (time, id).
 
-    The allocations, and what is left of each lot that was touched, by fill. `lots` may end early if what they hold
-    is as much as the sells take together.
+    Returns the allocations, and the remaining size of each changed lot, by fill. `lots` may end early if they hold as
+    much as the sells take together.
     """
     allocations: list[Allocation] = []
     left = [lot.remaining for lot in lots]

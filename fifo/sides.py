@@ -1,7 +1,7 @@
-"""The fills of a row of the transactions report: of one asset, or of two that went against each other.
+"""The fills of a row of the transactions report: of one asset, or of two that were exchanged.
 
-What was given is worth what was received and the fee, in the currency that the row is valued in. Where one side is
-money, that is the value.
+The given asset is worth as much as the received one and the fee, in the currency that the row is valued in. If one side
+is money, its amount is the value.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = [
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROUNDED = 5
-"""Amounts may differ by so many of the smallest units of their currency."""
+"""Amounts may differ by this many of the smallest units of their currency."""
 APART = 4
-"""By one part in so many, fields of a row may differ: spot and execution, spreads and fees that are nowhere told. A
-comma that was misread makes ten times as much at least."""
+"""Fields of a row may differ by one part in this many: spot and execution price, unstated spreads and fees. A misread
+comma makes at least ten times as much."""
 CLOSE = 100
-"""Notes may round a number by one part in so many."""
+"""Notes may round a number by one part in this many."""
 
 
 class Valued(NamedTuple):
-    """What a row says of its amounts, in units of 1e-18."""
+    """A row's amounts, in units of 1e-18."""
 
     id: str
     time: int
@@ -52,21 +52,21 @@ class Valued(NamedTuple):
     currency: str
     price: int | None
     value: int | None
-    """Without the fee; None where quantity times price says it finer."""
+    """Without the fee; None if quantity times price is more precise."""
     fee: int
     total: int | None
     known_as: str
-    """What identifies a row without an id."""
+    """The identification of a row without an id."""
 
     def worth(self) -> int:
-        """Without the fee."""
+        """The value without the fee."""
         if self.value is not None:
             return self.value
         return divide_half_even(self.size * (self.price or 0), UNIT)
 
 
 def rounding(currency: str) -> int:
-    """By how much amounts may differ however small they are, in units of 1e-18."""
+    """The difference allowed for amounts of any size, in units of 1e-18."""
     return _ROUNDED * smallest_unit(currency)
 
 
@@ -76,8 +76,8 @@ def near(one: int, other: int, currency: str) -> bool:
 
 
 def require_at_par(valued: Valued, amount: int, coin: str, *, comma: bool) -> None:
-    """What a coin at par comes to is what the row is worth. Any coin's amount with a `comma` before three digits counts
-    only if it is, too.
+    """Raises FifoError(CONTRADICTION) if an amount of a coin at par is not the row's value. An amount of any coin with
+    a `comma` before three digits is accepted only if it is, too.
     """
     at_par = AT_PAR.get(coin) == valued.currency
     if coin in MONIES or not (comma or at_par):
@@ -100,21 +100,21 @@ def check_size(valued: Valued, size: int) -> None:
 
 
 def moment(time: int) -> str:
-    """A time as ids of rows without one have it."""
+    """A time as written in the ids of rows without one."""
     return (_EPOCH + timedelta(microseconds=time // 1_000)).isoformat()
 
 
 def sides_of(
     valued: Valued, fill_id: str, quote: str, amount: int, *, buy: bool, with_fee: bool, both: bool = False
 ) -> list[Stated]:
-    """The fills of a row that was traded for `amount` of `quote`, which is not what it is valued in.
+    """The fills of a row that was traded for `amount` of `quote`, which is not the currency that it is valued in.
 
     `both`: both fills' ids name their assets, else only the other side's.
     """
     worth, fee = valued.worth(), valued.fee
     net = worth + fee if buy else worth - fee
     if quote in MONIES:
-        # The fee as a share of the amount: in this currency it is not printed.
+        # The fee as a share of the amount, as it is not printed in this currency.
         whole = net if with_fee else worth
         paid = divide_half_even(amount * fee, whole) if whole > 0 else 0
         value = (amount - paid if buy else amount + paid) if with_fee else amount
@@ -139,7 +139,7 @@ def sides_of(
 def conversion_of(side: Valued, notes: Converted, fill_id: str) -> list[Stated]:
     """The fills of a conversion, valued by the row of one of its sides.
 
-    What was given is worth what was received and the fee. Where one side is money, that is the value.
+    The given asset is worth as much as the received one and the fee. If one side is money, its amount is the value.
     """
     worth, fee = side.worth(), side.fee
     if side.total is not None and abs(worth - fee - side.total) < abs(worth + fee - side.total):
@@ -158,7 +158,7 @@ def conversion_of(side: Valued, notes: Converted, fill_id: str) -> list[Stated]:
 
 
 def fill_of(valued: Valued, fill_id: str, quote: str, buy: bool, value: int | None, fee: int) -> Stated:
-    """A fill of the row's asset for `value` of `quote`; None is quantity times price. Raises FifoError."""
+    """A fill of the row's asset for `value` of `quote`; None means quantity times price. Raises FifoError."""
     if value is not None and value < 0:
         raise FifoError("CONTRADICTION", "Fees are more than what was paid")
     return Stated(

@@ -1,13 +1,13 @@
-"""Coinbase's transactions report, in each of its forms since 2018: what was traded, not what it was valued in.
+"""Coinbase's transactions report, in each of its forms since 2018: trades in the currency that was paid.
 
-The report values every row in the account's currency and names what was paid with in Notes only. A row that was paid
-with a coin is two fills: the asset's, and the other coin's, which leaves or comes at the same moment and for the same
-value; so is a conversion. One that was paid with money of another country is a fill on the product that Notes name,
-with the amount of Notes. Both fills of a row are taken, or neither.
+The report values every row in the account's currency and names what was paid only in Notes. A row that was paid with a
+coin is two fills: the asset's, and the other coin's, at the same moment and for the same value; so is a conversion. One
+that was paid with another country's money is a fill on the product that Notes name, with the amount in Notes. Both
+fills of a row are accepted, or neither.
 
-Prices are rounded there; what was paid is the subtotal, which therefore counts. Rows that are no trades (transfers,
-rewards) open no lots and are left out by name. The older forms have no ids: a row is then known by what it says, never
-by where it stands, for the next download has other lines before it.
+Its prices are rounded; the subtotal is what was paid, and therefore decides. Rows that are not trades (transfers,
+rewards) open no lots and are left out by name. The older forms have no ids: such a row is identified by its content,
+never by its position, as the next download has other lines before it.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ _FIELDS = frozenset({"id", "timestamp", "transaction type", "asset", "quantity t
 }
 _A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
 _FLAT_FEE = 500
-"""So many of the smallest units of a currency may be a fee that is nowhere told."""
+"""This many of the smallest units of a currency may be an unstated fee."""
 _A_HUNDREDTH = UNIT // 100
-"""To which reports print amounts, at least."""
+"""The precision of amounts in reports, at least."""
 _TRADE_WORDS = {"buy", "sell", "convert"}
 _WRAPS = {"wrap asset", "unwrap asset", "wrap", "unwrap"}
-"""An asset became one that stands for it, or came back: ETH and CBETH."""
+"""An asset was wrapped, or unwrapped: ETH and CBETH."""
 _SPENT = {"card spend", "cardspend"}
 _REFUNDS = {"card buy back", "cardbuyback"}
-"""Coins that came back from a card: their name has a buy in it, and they are none."""
+"""Coins returned from a card: the kind's name contains a buy, but it isn't one."""
 _IN_BRACKETS = re.compile(r"\s*\([^()]*\)$")
 
 Doubts = dict[str, tuple[int, int]]
-"""What is taken as it stands though something is odd or not said: a sentence, the first line, and how many lines."""
+"""Lines that were accepted though something is odd or missing: a sentence, the first line, and the number of lines."""
 
 _NO_PAIR = (
     "Notes name no pair, so it is taken as traded against the currency that it is valued in; if it was traded against "
     "another coin, that coin's side is not booked"
 )
-_ALONE = "it says what an asset became, and the row of its other side is not there: it is left out, and not booked"
-_CAME_BACK = "a Card Spend with a Quantity above zero came back, and nobody says what it cost: it is left out"
+_ALONE = "it says what an asset became, and the row of its other side is missing: it is left out, and not booked"
+_CAME_BACK = "a Card Spend with a Quantity above zero was refunded, and its cost is unknown: it is left out"
 _NO_SUM = "Total is not Subtotal with the fees: Subtotal and Fees count"
 _DUST = (
-    "Price and Subtotal are both rounded to zero, and Notes say nothing finer: it is booked with an amount of zero, as "
-    "its worth was less than the smallest unit of its currency"
+    "Price and Subtotal are both rounded to zero, and Notes are no more precise: it is booked with an amount of zero, "
+    "as its worth was less than the smallest unit of its currency"
 )
 
 
@@ -73,9 +73,9 @@ class TransactionsReport:
     """Reads the rows of one transactions report."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """`names`: its heading, in lower case. Raises FifoError(UNKNOWN_FORMAT) if a column is there twice."""
+        """`names`: its heading, in lower case. Raises FifoError(UNKNOWN_FORMAT) if a column is repeated."""
         self.names: list[str] = []
-        """The heading again, with one name for what the forms call differently."""
+        """The heading with one name for columns that the forms name differently."""
         self.doubts: Doubts = {}
         currencies: set[str] = set()
         for name in names:
@@ -89,14 +89,15 @@ class TransactionsReport:
             raise FifoError("UNKNOWN_FORMAT", f"its heading {what}: leave one of these columns")
         self._currency = next(iter(currencies), "")
         self.left_out: Counter[str] = Counter()
-        """By kind, rows of which only `finish` knows that they are no trades."""
+        """By kind, rows that only `finish` can tell are not trades."""
         self.conversions = Conversions(self._counted)
         self._alike: Counter[str] = Counter()
 
     def stated(self, row: Mapping[str, str], line: int) -> list[Stated] | str:
-        """The fills of a row, all or none to be taken, or the name of its kind if it is no trade. Raises FifoError.
+        """The fills of a row, to be accepted all or none, or the name of its kind if it is not a trade. Raises
+        FifoError.
 
-        No fill is there yet for a conversion whose other side has a row of its own.
+        There is no fill yet for a conversion whose other side has its own row.
         """
         kind = needed(row, "transaction type")
         word = _IN_BRACKETS.sub("", kind.lower()).rpartition(" ")[2]
@@ -111,7 +112,7 @@ class TransactionsReport:
         return kind
 
     def finish(self) -> list[tuple[int, FifoError]]:
-        """After the last row: the lines of conversions whose other side never came."""
+        """After the last row: the lines of conversions whose other side is missing."""
         for line, kind in self.conversions.alone():
             self.left_out[kind.title()] += 1
             self._doubt(line, _ALONE)
@@ -149,13 +150,13 @@ class TransactionsReport:
         return self.conversions.convert(side, content, notes)
 
     def _spent(self, row: Mapping[str, str], kind: str, line: int) -> list[Stated] | str:
-        """What was paid with the card: coins are sold for it, money has no lots."""
+        """A payment with the card: coins are sold for it, money has no lots."""
         asset, currency = self._names(row, other=False)
         if asset == currency or asset in MONIES:
             return kind
         valued = self._valued(row, line, buy=None)
         if valued.id and not valued.outgoing:
-            # Reports with IDs print what left as negative: this came back.
+            # Reports with IDs print outgoing amounts as negative: this one was returned.
             self._doubt(line, _CAME_BACK)
             return kind
         return [fill_of(valued, self._id(valued), currency, False, valued.value, valued.fee)]
@@ -164,7 +165,7 @@ class TransactionsReport:
         return valued.id or self._counted(valued.known_as)
 
     def _counted(self, content: str) -> str:
-        """Rows without an id that say the same are counted, so each is a fill."""
+        """Number rows without an id that have the same content, so that each is a fill."""
         self._alike[content] += 1
         return content if self._alike[content] == 1 else f"{content} ({self._alike[content]})"
 
@@ -173,13 +174,13 @@ class TransactionsReport:
         self.doubts[sentence] = first, count + 1
 
     def _names(self, row: Mapping[str, str], *, other: bool) -> tuple[str, str]:
-        """The asset and what it is valued in, which must be something else if `other`."""
-        # Assets are spelt as people know them (cbETH), products never are (CBETH-USD).
+        """The asset and the currency that it is valued in, which must differ if `other`."""
+        # Assets are spelled with small letters at times (cbETH), products never (CBETH-USD).
         asset = needed(row, "asset").upper()
         currency = (row.get("price currency") or "").strip().upper() or self._currency
         for name, text in (("Asset", asset), ("Price Currency", currency)):
             if text and not (text.isalnum() and text.isascii()):
-                raise FifoError("NOT_A_ROW", f"{name} {shown(text)} is no name of letters and digits")
+                raise FifoError("NOT_A_ROW", f"{name} {shown(text)} is not a name of letters and digits")
         if self._currency not in ("", currency):
             raise FifoError("CONTRADICTION", f"Price Currency is {currency}, and the heading names {self._currency}")
         if not currency:
@@ -189,7 +190,7 @@ class TransactionsReport:
         return asset, currency
 
     def _valued(self, row: Mapping[str, str], line: int, *, buy: bool | None) -> Valued:
-        """The row's amounts; `buy` is None for a conversion, whose total is with or without the fee."""
+        """The row's amounts; `buy` is None for a conversion, whose total may include the fee or not."""
         asset, currency = self._names(row, other=buy is not None)
         quantity = money_in("Quantity", needed(row, "quantity transacted"), asset)
         size = abs(quantity)
@@ -200,7 +201,7 @@ class TransactionsReport:
         total = None if total is None else abs(total)
         value = None if subtotal is None else abs(subtotal)
         if value is None and total is not None:
-            # The first forms have the total only.
+            # The first forms only have the total.
             value = total + abs(printed or 0) if buy is False else total - abs(printed or 0)
             if value < 0:
                 raise FifoError("CONTRADICTION", "Fees are more than Total")
@@ -208,7 +209,7 @@ class TransactionsReport:
             raise FifoError("MISSING_FIELD", "Price and Subtotal are missing")
         stated = None if subtotal is None else value
         if printed is None and value and total is not None:
-            # Not said, and so what the total is more, or less.
+            # Not stated, so it is the difference to the total.
             fee = value - total if buy is False else total - value if buy else abs(total - value)
         else:
             fee = signed_fee(printed or 0, value, total, adds=buy)
@@ -216,7 +217,7 @@ class TransactionsReport:
             told = _paid_by_notes(row, currency, fee, buy=buy)
             value = self._rounded_away(line, size, price, value, told, currency)
             if value is None:
-                total = total or None  # a total that was rounded to zero says nothing either
+                total = total or None  # a total that was rounded to zero is no information either
         elif price:
             place = last_place(row["price"], smallest_unit(currency))
             _check_price(size, price, place, value, currency, rough=subtotal is None and printed is None)
@@ -231,7 +232,7 @@ class TransactionsReport:
         )  # fmt: skip
 
     def _sums_up(self, line: int, value: int, fee: int, total: int, currency: str, *, adds: bool | None) -> bool:
-        """Whether a total is value and fee. Raises FifoError if it is something else by far."""
+        """Whether a total is value and fee. Raises FifoError if it differs by far."""
         if _add_up(value, fee, total, currency, adds=adds):
             return True
         if not any(near(sum_, total, currency) for sum_ in (value, value + fee, value - fee)):
@@ -246,9 +247,9 @@ class TransactionsReport:
     def _rounded_away(
         self, line: int, size: int, price: int | None, value: int | None, told: int | None, currency: str
     ) -> int | None:
-        """The value where there is no subtotal, or one that was rounded to zero: None is quantity times price.
+        """The value if the subtotal is missing or was rounded to zero: None means quantity times price.
 
-        `told` is what Notes say. Raises FifoError where nothing says what it was.
+        `told` is the value by Notes. Raises FifoError if the value can't be known.
         """
         if price:
             if value is None or size * price <= max(_A_HUNDREDTH, rounding(currency)) * UNIT:
@@ -274,10 +275,10 @@ def needed(row: Mapping[str, str], name: str) -> str:
 
 
 def signed_fee(printed: int, value: int | None, total: int | None, *, adds: bool | None) -> int:
-    """The fee of a row, in its units: some reports print what was paid as negative, so its sign says nothing.
+    """The fee of a row, in its units: some reports print payments as negative, so its sign means nothing.
 
-    Only a total that is better by it (`adds`: a buy's total has the fee in it, a sell's is without; None: either) makes
-    a negative one a rebate.
+    Only if the total then fits better (`adds`: a buy's total includes the fee, a sell's doesn't; None: either) is a
+    negative fee a rebate.
     """
     fee = abs(printed)
     if printed >= 0 or value is None or total is None or adds is None:
@@ -304,7 +305,7 @@ def _amount(row: Mapping[str, str], name: str, currency: str) -> int | None:
 
 
 def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool | None) -> int | None:
-    """The value by Notes, which may be finer than Subtotal; None if they don't say."""
+    """The value by Notes, which may be more precise than Subtotal; None if they have none."""
     notes = traded(said(row.get("notes", "")))
     if buy is None or notes.quote != currency or not notes.amount:
         return None
@@ -312,7 +313,7 @@ def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool
 
 
 def _check_price(size: int, price: int, price_place: int, value: int, currency: str, *, rough: bool) -> None:
-    """`price_place`: to what the price may be rounded. `rough`: the value may hold a fee that is nowhere told."""
+    """`price_place`: the rounding of the price. `rough`: the value may include an unstated fee."""
     expected = size * price // UNIT
     slack = size * price_place // UNIT + (
         _FLAT_FEE * smallest_unit(currency) + max(expected, value) // 2 if rough else 0
@@ -325,7 +326,7 @@ def _check_price(size: int, price: int, price_place: int, value: int, currency: 
 
 
 def _check_notes(valued: Valued, text: Said, *, buy: bool) -> None:
-    """Notes of the currency that the row is valued in give nothing to it, but must not say something else."""
+    """Notes in the currency that the row is valued in add nothing, but must not contradict it."""
     if text.base != valued.asset and {text.base, valued.asset} not in RENAMED:
         raise FifoError("CONTRADICTION", f"Notes name {text.base}, Asset is {valued.asset}")
     size, worth = valued.size, valued.worth()
@@ -352,9 +353,9 @@ def _known_as(
     *,
     buy: bool | None,
 ) -> str:
-    """What identifies a row without an id: as it was valued, with its fee as printed.
+    """The identification of a row without an id: its valuation, with its fee as printed.
 
-    It must never change, or an import again would book everything twice.
+    It must never change, or a repeated import would book everything twice.
     """
     amount = f"at {text_of(price or 0)}" if value is None else f"for {text_of(value)}"
     side = "buy" if buy else "sell"
@@ -371,7 +372,7 @@ def _time(text: str) -> int:
 
 
 def _of_notes(valued: Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
-    """How much of the other currency moved, and whether the fee is in it. Raises FifoError."""
+    """The amount of the other currency that moved, and whether it includes the fee. Raises FifoError."""
     if notes.base != valued.asset:
         raise FifoError("CONTRADICTION", f"Notes name {notes.base} for {notes.quote}, Asset is {valued.asset}")
     if not notes.amount or not notes.size:
@@ -380,7 +381,7 @@ def _of_notes(valued: Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
         )
     check_size(valued, notes.size)
     if not notes.price:
-        # What Notes say moved is what moved: with the fee.
+        # The amount in Notes is what moved, including the fee.
         return notes.amount, True
     worth = valued.worth()
     net = worth + valued.fee if buy else worth - valued.fee

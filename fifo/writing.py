@@ -1,8 +1,8 @@
-"""Matched lines as one JSON document, a line a sell: exact decimals as texts.
+"""Matched lines as one JSON document, one line per sell: exact decimals as texts.
 
 `{"sells": [{id, symbol, size, uncovered_size, proceeds, uncovered_proceeds, cost_basis, pnl, parts: [{lot, size,
-cost}]}], "lots": [{symbol, lot, size, cost}], "totals": {symbol: {…}}}`. `pnl` is of what lots cover: proceeds less
-uncovered_proceeds less cost_basis.
+cost}]}], "lots": [{symbol, lot, size, cost}], "totals": {symbol: {…}}}`. `pnl` is for the part that lots cover:
+proceeds less uncovered_proceeds less cost_basis.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["json_lines"]
 
 
 def json_lines(lines: Mapping[str, Line]) -> Iterator[str]:
-    """The document in pieces, of lines by symbol."""
+    """The document of these lines by symbol, in pieces."""
     totals: list[str] = []
     yield '{"sells": ['
     comma = "\n"
@@ -84,5 +84,5 @@ def _totals(line: Line, sells: int, proceeds: int, uncovered: int, uncovered_pro
 
 
 def _json(value: str) -> str:
-    # Letters and digits need no escapes, and most ids are nothing else.
+    # Letters and digits need no escapes, and most ids have nothing else.
     return f'"{value}"' if value.isalnum() else orjson.dumps(value).decode()
