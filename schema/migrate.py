@@ -1,6 +1,6 @@
-"""Bring a database to the newest version: `python -m schema.migrate DSN`, `bottrader db upgrade`.
+"""Migrate a database to the newest version: `python -m schema.migrate DSN`, `bottrader db upgrade`.
 
-Two processes that migrate at once wait for each other on an advisory lock.
+Concurrent migrations wait for each other on an advisory lock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _sqlalchemy_url(dsn: str) -> str:
 
 
 def head_revision() -> str | None:
-    """The newest version that this code knows."""
+    """The newest version in this code."""
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 

@@ -1,12 +1,12 @@
 """Every table, in SQLAlchemy 2.
 
-Two kinds of rows live here. *Our own* rows (orders, attempts, claims, plans) carry constraints that make a wrong one
+There are two kinds of rows. *Our own* rows (orders, attempts, claims, plans) have constraints that make a wrong one
 impossible: a second order for one key, two live attempts, a fill counted twice, a position below zero. *The
-exchange's facts* (`raw_facts`) carry none: what doesn't fit our rows becomes an incident, never a lost fill.
+exchange's facts* (`raw_facts`) have none: what doesn't fit our rows becomes an incident, never a lost fill.
 
 Money and sizes are NUMERIC without a scale, times are TIMESTAMPTZ (UTC).
 
-Long on purpose: it is the one description of one schema, which a migrated database has to equal.
+Long on purpose: it is the only description of the schema, which a migrated database must equal.
 """
 
 from __future__ import annotations
@@ -531,7 +531,7 @@ account_controls = Table(
     _time("changed_at", now=True),
 )
 
-# Each admission of an entry, each halt and each resume is one turn more (`functions/take_turn_v1.sql`).
+# Each admission of an entry, each halt and each resume takes a turn (`functions/take_turn_v1.sql`).
 admission_turns = Table(
     "admission_turns",
     metadata,
@@ -703,7 +703,7 @@ market_snapshots = Table(
     Column("reason", Text, nullable=False, server_default=text("''")),
     _one_of("action", "buy", "sell", "hold"),
     Index("ix_market_snapshots_account_symbol_at", "account", "symbol", "at"),
-    Index("ix_market_snapshots_symbol_at", "symbol", "at"),  # for workers of before 0026; goes with their defaults
+    Index("ix_market_snapshots_symbol_at", "symbol", "at"),  # for workers older than 0026; removed with their defaults
     Index("ix_market_snapshots_at", "at"),
 )
 
@@ -748,7 +748,7 @@ candles = Table(
     ),
 )
 
-# The view `market_state` shows these to workers of before 0026, as one market.
+# The view `market_state` shows these to workers older than 0026, as one market.
 market_prices = Table(
     "market_prices",
     metadata,
@@ -901,7 +901,7 @@ product_rules = Table(
     _time("at", null=False, now=True),
 )
 
-# What the price watcher has of symbols with an open trade; another's row is of its last one.
+# The price watcher's bids of symbols with an open trade; without one, the bid of its last trade.
 exit_bids = Table(
     "exit_bids",
     metadata,

@@ -1,1 +1,1 @@
-"""The texts of the database's functions; `schema.texts` reads them."""
+"""The SQL of the database's functions; `schema.texts` reads it."""

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `schema.migrate` hands over."""
+"""Runs migrations on the connection that `schema.migrate` passes in."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The texts of the database's views, `<schema>.<name>`; `schema.texts` reads them."""
+"""The SQL of the database's views, `<schema>.<name>`; `schema.texts` reads it."""

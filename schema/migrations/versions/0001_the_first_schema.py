@@ -568,7 +568,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_trade_exits_entry_key", table_name="trade_exits")
     op.drop_table("trade_exits")
     op.drop_index("ix_fifo_allocations_symbol", table_name="fifo_allocations")

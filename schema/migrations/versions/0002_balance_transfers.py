@@ -1,4 +1,4 @@
-"""What the account holds and no fill explains: opening balances, deposits, withdrawals."""
+"""Changes of balances that no fill explains: opening balances, deposits, withdrawals."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index(
         "uq_balance_transfers_opening", table_name="balance_transfers", postgresql_where=sa.text("kind = 'opening'")
     )

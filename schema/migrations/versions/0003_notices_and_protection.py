@@ -1,4 +1,4 @@
-"""Who was told of which incident; protection at the exchange; how long a position had no watcher."""
+"""Deliveries of notices; protection at the exchange; how long a position had no watcher."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_column("leases", "vacant_since")
     op.drop_column("leases", "renewed_at")
     op.drop_column("trades", "unprotected_seconds")

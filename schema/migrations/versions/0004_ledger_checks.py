@@ -30,6 +30,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_ledger_checks_at", table_name="ledger_checks")
     op.drop_table("ledger_checks")

@@ -1,4 +1,4 @@
-"""Allocations are found by the orders on both sides: a trade record's derived columns come from them at each fill."""
+"""Indexes of allocations by the orders on both sides: at each fill a trade record's columns are derived from them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_fifo_allocations_buy_order_id", table_name="fifo_allocations")
     op.drop_index("ix_fifo_allocations_sell_order_id", table_name="fifo_allocations")

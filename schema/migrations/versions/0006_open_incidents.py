@@ -1,4 +1,4 @@
-"""Open incidents are found by kind and subject without reading the closed ones."""
+"""An index of open incidents by kind and subject, without the resolved ones."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_incidents_open", table_name="incidents", postgresql_where=sa.text("resolved_at IS NULL"))

@@ -1,4 +1,4 @@
-"""Candles, the newest market state, strategy runs, and settings that were changed while workers run."""
+"""Candles, the newest market state, strategy runs, and settings changed while workers run."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     for table in ("setting_changes", "setting_overrides", "strategy_runs", "market_state", "candles"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""What file, environment and defaults last said, so that a change of them is recorded once, also between two runs."""
+"""The last settings of file, environment and defaults, so that a change is recorded once, also between two runs."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("setting_bases")

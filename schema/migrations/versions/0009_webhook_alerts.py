@@ -1,4 +1,4 @@
-"""Alerts that came by webhook: what was asked for under which key, and what was made of it."""
+"""Alerts received by webhook: the request under each key, and its outcome."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("webhook_alerts")

@@ -1,4 +1,4 @@
-"""What the gates read of fills and closed trades is found by index, however long the ledger has become."""
+"""Indexes of fills and closed trades for the gates, however long the ledger becomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_trades_closed_at", table_name="trades")
     op.create_index("ix_trades_closed_at", "trades", ["closed_at"], unique=False)
     op.drop_index("ix_fills_recorded_at", table_name="fills")

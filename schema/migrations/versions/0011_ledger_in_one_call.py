@@ -1,9 +1,9 @@
-"""The ledger's transaction in one call: read what a report depends on, and write what follows if that still holds.
+"""The ledger's transaction in one call: read the state that a report depends on, and write if that still holds.
 
-Three functions that move rows and decide nothing. `ledger_state` tells all that recording a report of an order depends
-on, as one JSON text. `ledger_commit` writes what was computed from such a text, under the symbol's lock, if the text
-would still be the same; if not, it tells the new one. `ledger_write` does the writing. A later version of one of them
-gets a new name, so that workers of the version before go on meanwhile.
+Three functions that move rows and decide nothing. `ledger_state` returns everything that recording a report depends on,
+as one JSON text. `ledger_commit` writes what was computed from such a text, under the symbol's lock, if the text would
+still be the same; if not, it returns the new one. `ledger_write` does the writing. A later version of one of them gets
+a new name, so that workers of the previous version continue in the meantime.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("DROP FUNCTION ledger_commit")
     op.execute("DROP FUNCTION ledger_write")
     op.execute("DROP FUNCTION ledger_state")

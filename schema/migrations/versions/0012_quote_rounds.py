@@ -1,4 +1,4 @@
-"""What each round of market making decided on each symbol, and why."""
+"""The decisions of each round of market making on each symbol, with reasons."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("quote_rounds")

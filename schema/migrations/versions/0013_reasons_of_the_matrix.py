@@ -1,4 +1,4 @@
-"""A row of the matrix says why nothing is done; a run's decisions are found by its snapshot."""
+"""A row of the matrix has the reason if nothing is done; an index of a run's decisions by snapshot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_trade_signals_snapshot_id", table_name="trade_signals")
     op.drop_index("ix_market_snapshots_at", table_name="market_snapshots")
     op.drop_column("market_snapshots", "reason")

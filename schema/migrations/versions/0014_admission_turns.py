@@ -1,4 +1,4 @@
-"""Entries are admitted by what was read without a lock: each admission takes the account's next turn, or none."""
+"""Entries are admitted on facts read without a lock: each admission takes the account's next turn, or fails."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("DROP FUNCTION take_turn")
     op.drop_table("admission_turns")

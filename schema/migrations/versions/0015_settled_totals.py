@@ -1,4 +1,4 @@
-"""What executions have settled stays settled, and a correction of value or fees alone opens no closed trade again."""
+"""Totals settled by executions stay settled; a correction of value or fees alone does not reopen a closed trade."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _before = import_module("schema.migrations.versions.0011_ledger_in_one_call")
 
 
 def _replaced(function: str, *changes: tuple[str, str]) -> str:
-    """The function as migration 0011 made it, with these changes; callers know it by the same name and arguments."""
+    """The function of migration 0011 with these changes; its name and arguments stay."""
     text = function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
     for old, new in changes:
         if text.count(old) != 1:
@@ -63,7 +63,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute(_replaced(_before._STATE))
     op.execute(_replaced(_before._WRITE))
     op.drop_column("attempts", "settled_size")

@@ -1,4 +1,4 @@
-"""Whose ledger it is: paper's or live's, where its workflows are, and which account of the venue each account is."""
+"""The ledger's identity: paper or live, the place of its workflows, and the venue's account behind each account."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("account_identities")
     op.drop_table("ledger_identity")

@@ -1,4 +1,4 @@
-"""Which of the trades that somebody else's buys opened bear what somebody else sold."""
+"""The trades, opened by external buys, that external sales are assigned to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-# What was sold until now was borne by the rule of then.
+# Sales until now were assigned by the previous rule.
 _OF_BEFORE = """
 INSERT INTO adopted_sales (account, sale_key, size)
 SELECT o.account, o.order_key,
@@ -43,5 +43,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("adopted_sales")

@@ -1,4 +1,4 @@
-"""Whether the database takes writes: a call that needs room on its disk each time."""
+"""A check that the database accepts writes: each call needs space on its disk."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def upgrade() -> None:
     )
     op.execute("ALTER TABLE heartbeats ALTER COLUMN filler SET STORAGE PLAIN")
     op.execute(_BEAT)
-    # It tells of a time that has ended, and was left open.
+    # These incidents are over but were left open.
     op.execute("UPDATE incidents SET resolved_at = at WHERE kind = 'position_unprotected' AND resolved_at IS NULL")
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("DROP FUNCTION write_heartbeat")
     op.drop_table("heartbeats")

@@ -1,4 +1,4 @@
-"""Who gave a command is in the ledger before it is asked for through Temporal."""
+"""A command and who gave it are in the ledger before it is sent through Temporal."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("commands")

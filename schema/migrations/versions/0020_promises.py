@@ -1,4 +1,4 @@
-"""An accepted close or cancel is in the ledger until it is done; why a rest was dust; who asked for a cancel."""
+"""An accepted close or cancel is in the ledger until done; why a remainder was dust; who requested a cancel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_column("attempts", "cancel_asked_at")
     op.drop_column("trades", "dust_why")
     op.drop_index("ix_commands_accepted", "commands")

@@ -1,4 +1,4 @@
-"""Stops and targets that a person moved, with who and why."""
+"""Changes of stops and targets by a person, with who and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def _allow(more: str) -> None:
-    """Which kinds of commands there are, beside the first three. The check was made with its prefix twice."""
+    """Allow kinds of commands in addition to the first three. The old check's name had its prefix twice."""
     for name in ("ck_commands_kind_known", "ck_commands_ck_commands_kind_known"):
         op.execute(f"ALTER TABLE commands DROP CONSTRAINT IF EXISTS {name}")
     op.execute(
@@ -41,7 +41,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("DELETE FROM commands WHERE kind = 'stops'")
     _allow("")
     op.drop_table("stop_changes")

@@ -1,4 +1,4 @@
-"""A product's rules as the exchange last told them, so that an exit after a restart doesn't depend on its answer."""
+"""A product's rules as last read from the exchange, so that an exit after a restart doesn't depend on its answer."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("product_rules")

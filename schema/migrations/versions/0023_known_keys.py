@@ -1,4 +1,4 @@
-"""Keys of which the venue has said whose account they are, so that a paper process that starts again needn't wait."""
+"""API keys whose account the venue has confirmed, so that a restarted paper process needn't wait."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("known_keys")

@@ -1,9 +1,9 @@
-"""A report takes its trade's rows in the order that exits take them, and the symbol's lock only for a fill.
+"""A report locks its trade's rows in the same order as exits, and takes the symbol's lock only for a fill.
 
-`ledger_commit_2` differs from `ledger_commit` in two things. It holds the plan and then the trade before it looks
-whether the state is still the same: `ledger_write` would take the trade first, against an exit's admission, and what
-that had written in between was overwritten. And a report without a fill, such as the end of an order that has sold
-nothing more, touches no lots, so it waits for nobody who holds the symbol's lock.
+`ledger_commit_2` differs from `ledger_commit` in two ways. It locks the plan and then the trade before it checks
+whether the state is still the same: `ledger_write` would lock the trade first, unlike an exit's admission, and
+overwrote what that had written in between. And a report without a fill, such as the end of an order that has sold
+nothing more, changes no lots, so it doesn't wait for the symbol's lock.
 """
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.execute("DROP FUNCTION ledger_commit_2")

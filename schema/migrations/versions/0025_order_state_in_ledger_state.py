@@ -1,7 +1,7 @@
-"""What a report of an order is computed from tells the order's state, too.
+"""The state that a report is computed from includes the order's own state.
 
-A report that is told again after the order has ended must be answered with the end that stands: an expired order's
-attempt is a cancelled one, and only the order's own row says which of the two it was.
+A repeated report after the order's end must be answered with the recorded end: the attempt of an expired order is a
+cancelled one, and only the order's own row has the difference.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     _told(_AFTER, _BEFORE)

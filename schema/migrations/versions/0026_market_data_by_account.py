@@ -1,17 +1,18 @@
-"""Candles, prices, the matrix and its decisions carry their account (RISK-7): accounts of one ledger shared them.
+"""Candles, prices, the matrix and its decisions get their account (RISK-7): accounts of one ledger shared them.
 
-This is the expanding step: workers of the release before go on while they are replaced. Where one account has written
-all there is, the rows are that account's, the column's default makes theirs so what those workers write, the old keys
-stay beside the new ones as their writes name them, and `market_state`, whose rows they read whole, is a view without
-the new column. A second account's first start takes the old keys away (`activities.identity`).
+This is the expanding step: workers of the previous release continue while they are replaced. If one account has written
+all rows, they are that account's; the column's default also assigns the rows that those workers write; the old keys
+stay beside the new ones, as their writes name them; and `market_state`, whose rows they read whole, is a view without
+the new column. A second account's first start removes the old keys (`activities.identity`).
 
-Where several accounts wrote, a row of the matrix has its run's account. Of candles and prices nobody knows whose word a
-row is, so they go: each account's market data are read from its own venue again. Workers of the release before read
-on, but what they write is nobody's (''), and they can't keep market data: stop them before such a ledger is upgraded.
+If several accounts wrote, a row of the matrix gets its run's account. The account of candles and prices is unknown, so
+they are deleted: each account's market data are read from its own venue again. Workers of the previous release continue
+to read, but the rows that they write belong to no account (''), and they can't keep market data: stop them before such
+a ledger is upgraded.
 
-The contracting step comes with the release after: the view, the defaults of `account`, rows of the account '', the keys
+The contracting step follows in the next release: the view, the defaults of `account`, rows of the account '', the keys
 uq_candles_of_one_account and uq_market_prices_of_one_account, and the indexes ix_market_snapshots_symbol_at and
-ix_trade_signals_symbol_at go.
+ix_trade_signals_symbol_at are removed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SELECT DISTINCT ON (symbol) symbol, price, bid, ask, change_24h, quote_volume_24
 
 def upgrade() -> None:
     """Apply."""
-    # All at once, so that no worker holds one of them while it waits for another.
+    # All in one statement, so that no worker holds one of them while it waits for another.
     op.execute(f"LOCK TABLE {', '.join(_TABLES)} IN ACCESS EXCLUSIVE MODE")
     accounts = _accounts()
     only = accounts[0] if len(accounts) == 1 else None
@@ -73,13 +74,13 @@ def upgrade() -> None:
         op.execute(_OF_ONE + "'" + only.replace("'", "''") + "'")
         return
     op.execute(_OF_ALL)
-    # Rows of nobody's are written where several accounts wrote, by workers of the release before, and nowhere else.
+    # Rows without an account are written only if several accounts wrote, by workers of the previous release.
     for table in ("candles", "market_prices", *(() if accounts else ("market_snapshots", "trade_signals"))):
         op.alter_column(table, "account", server_default=None)
 
 
 def _accounts() -> list[str]:
-    """Who has written market data or a matrix here; without any trace of that, the ledger's account if it has one."""
+    """The accounts that wrote market data or a matrix; if none did, the ledger's account if it has one."""
     connection = op.get_bind()
     found = list(connection.execute(sa.text(_WRITERS)).scalars())
     return found or list(connection.execute(sa.text(_ONLY_ONE)).scalars())
@@ -98,7 +99,7 @@ def _tell_apart() -> None:
 
 
 def downgrade() -> None:
-    """Take back. Of several accounts' rows for one key, the newest price and the candle with most volume stay."""
+    """Revert. Of several accounts' rows for one key, the newest price and the candle with the most volume are kept."""
     for table in ("market_snapshots", "trade_signals"):
         op.drop_index(f"ix_{table}_account_symbol_at", table_name=table)
     op.execute("DROP INDEX IF EXISTS uq_candles_of_one_account, uq_market_prices_of_one_account")

@@ -1,11 +1,10 @@
-"""In which currency an amount is: the rate of a trade's close, and the quote currency of a trade record.
+"""The currency of amounts: the rate at a trade's close, and the quote currency of a trade record.
 
-`trades.quote_rate` is what one unit of the trade's quote currency was worth in the account's own when it closed: limits
-on losses count in that one. Trades of before have none; those of today get theirs at the next look.
+`trades.quote_rate` is the value of one unit of the trade's quote currency in the account's own when it closed: loss
+limits count in the latter. Older trades have none; today's get theirs at the next check.
 
-`trade_records.currency` says what the amounts of a row are in, as the columns called `*_usd` hold whatever the product
-is priced in. It is expand only: the columns keep their names while workers of before run, and lose `_usd` in a later
-release.
+`trade_records.currency` is the currency of a row's amounts, as the columns named `*_usd` are in the product's quote
+currency. It is expand only: the columns keep their names while older workers run, and lose `_usd` in a later release.
 """
 
 from __future__ import annotations
@@ -42,6 +41,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_column("trade_records", "currency")
     op.drop_column("trades", "quote_rate")

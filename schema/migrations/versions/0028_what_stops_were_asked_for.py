@@ -1,6 +1,6 @@
-"""Which levels a change of stops asked for: the same command with other levels is refused, not answered as done.
+"""The levels that a change of stops requested: a repeated command with other levels is refused, not answered as done.
 
-It is expand only: rows of before, and those that workers of before write, have none, and are compared with nothing.
+It is expand only: older rows, and those that older workers write, have none and are not compared.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_column("stop_changes", "levels")

@@ -1,7 +1,7 @@
-"""In which currency a stored rate is.
+"""The currency of a stored rate.
 
-`risk.currency` may be changed while trades of the day are counted: a rate in the one of before says nothing about the
-new one. Rates of before have no currency and are learnt again, those of today at the next look.
+`risk.currency` may be changed while today's trades are counted: a rate in the old currency is wrong for the new one.
+Older rates have no currency and are read again, today's at the next check.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_column("trades", "quote_rate_currency")

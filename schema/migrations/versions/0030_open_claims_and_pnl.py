@@ -1,9 +1,9 @@
-"""What a sell may still take, and a trade's P&L, are columns that the database computes: each had several texts before.
+"""A sell's open claim and a trade's P&L are columns computed by the database: each was computed in several places.
 
-It is expand only: workers of the release before read and write what they did. Both tables are written anew, so nobody
-reads or writes orders or trades meanwhile: a second or two for 100,000 orders, and room for a second copy of both.
+It is expand only: workers of the previous release read and write as before. Both tables are rewritten, so orders and
+trades are locked meanwhile: a second or two for 100,000 orders, and space for a second copy of both.
 
-Three checks of `ledger_identity` were named twice over; they get the names that `schema.tables` has.
+Three checks of `ledger_identity` had their prefix twice; they get the names in `schema.tables`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MISNAMED = ("one_row", "mode_known", "stamped_by_known")
 
 def upgrade() -> None:
     """Apply."""
-    # Both at once, so that no worker holds one of them while it waits for the other.
+    # Both in one statement, so that no worker holds one of them while it waits for the other.
     op.execute("LOCK TABLE orders, trades IN ACCESS EXCLUSIVE MODE")
     op.execute(text_of("functions", "trade_pnl", 1))
     op.add_column(
@@ -58,7 +58,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     for name in _MISNAMED:
         _rename("ck_ledger_identity", "ck_ledger_identity_ck_ledger_identity", name)
     op.execute("LOCK TABLE orders, trades IN ACCESS EXCLUSIVE MODE")

@@ -1,6 +1,6 @@
-"""Views with the names and forms that the systems before had, in a schema of their own, `old` (docs/database.md).
+"""Views with the names and columns of the previous systems, in a separate schema, `old` (docs/database.md).
 
-People's scripts and notebooks read them; nothing of ours does.
+People's scripts and notebooks read them; our own code doesn't.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back. The schema stays where somebody has put something of their own into it."""
+    """Revert. The schema stays if somebody has added something of their own to it."""
     for name in _VIEWS:
         op.execute(f"DROP VIEW {name}")
     op.execute(

@@ -1,6 +1,6 @@
-"""What an older system's records said beyond fills: trigger, source, exit reason, linkage (`bottrader import old`).
+"""An older system's records beyond fills: trigger, source, exit reason, linkage (`bottrader import old`).
 
-Imported fills have no order of ours, so that a check would find these in a trade record and know no reason for them.
+Imported fills have no order of ours, so checks would find these in a trade record without a source for them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back: the trade records become those of any import."""
+    """Revert: the trade records become like those of any import."""
     op.execute(text_of("views", "old.trade_strategy_link", 1))
     op.execute(
         """UPDATE trade_records r SET trigger = '{"trigger": "manual", "snapshot_id": null}', source = 'import',

@@ -1,4 +1,4 @@
-"""Orders that have ended, page by page in the order of their ends (web/views/lists.py)."""
+"""An index for pages of ended orders, in the order of their ends (web/views/lists.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply. External and refused orders have no time of their end, so they stand where they came."""
+    """Apply. External and refused orders have no end time and are ordered by when they were received."""
     op.create_index(
         "ix_orders_ended",
         "orders",
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_orders_ended", "orders")

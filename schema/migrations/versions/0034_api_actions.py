@@ -1,4 +1,4 @@
-"""Actions that were asked for by the API: who, what, when, and the answer (web/api/action_log.py)."""
+"""Actions requested by the API: who, what, when, and the answer (web/api/action_log.py)."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("api_actions")

@@ -1,6 +1,6 @@
-"""The bid that the price watcher's stream told last of each open trade's symbol: for exits while reads fail.
+"""The last bid in the price watcher's stream for each open trade's symbol: for exits while reads fail.
 
-It is expand only: workers of before neither write nor read it.
+It is expand only: older workers neither write nor read it.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_table("exit_bids")
