@@ -1,1 +1,1 @@
-"""Measurements: every number is printed beside its floor, taken in the same run."""
+"""Measurements: every number is printed beside its floor, measured in the same run."""

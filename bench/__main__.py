@@ -1,7 +1,7 @@
 """`python -m bench [NAME …] [--quick] [--json]`: all measurements, or those named, in one table.
 
-Exit code 0 if every aim is held, 1 if one is not. Everything runs on throw-away servers that flush to disk as those of
-`bottrader up` do; progress goes to stderr.
+Exit code 0 if every aim is met, 1 if one is not. Everything runs on throw-away servers that flush to disk like those of
+`bottrader up`; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ Measure = Callable[..., Coroutine[Any, Any, list[Row]]]
 
 
 async def streams(say: Say, *, quick: bool) -> list[Row]:
-    """Stream messages against the raw loop."""
+    """Stream messages compared with the raw loop."""
     say("stream messages against a raw websockets and json loop")
     found = await stream_messages.run(*((5_000, 2) if quick else (20_000, 5)))
     return [_row(row) for row in found]
 
 
 async def watching(say: Say, *, quick: bool) -> list[Row]:
-    """The price watcher with 1,000 plans, on a market of its own."""
+    """The price watcher with 1,000 plans, on its own market."""
     say("the price watcher with 1,000 plans on 50 symbols at 500 ticks/s")
     return [_row(found) for found in await watcher.run(3.0 if quick else watcher.SECONDS)]
 
 
 def _row(found: dict[str, Any]) -> Row:
-    """A measurement of the modules that run without the rig."""
+    """A measurement that runs without the rig."""
     return Row(
         what=found["what"],
         unit=found["unit"],
@@ -99,7 +99,7 @@ def main() -> int:
     unknown = [name for name in asked.names if name not in MEASURES]
     if unknown:
         parser.error(f"no measurement is called {unknown[0]}: choose of {', '.join(MEASURES)}")
-    # What ends with a measurement's own servers is not news.
+    # Errors at the end of a measurement's own servers are not reported.
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     before = os.getloadavg()[0]

@@ -1,8 +1,8 @@
 """An entry's admission with all gates: one at a time, and fifty at once.
 
-The real `Admissions` on a PostgreSQL of its own, on a ledger with closed trades of today, open trades and open orders;
-products, fee rates and the market are at hand, as they are while workers run. The floor is an empty transaction with
-the account's lock, one for one in the same minutes; fifty at once are serial by nature, in both.
+The real `Admissions` with its own PostgreSQL, on a ledger with closed trades of today, open trades and open orders;
+products, fee rates and the market are in memory, as while workers run. The floor is an empty transaction with the
+account's lock, measured alternately; fifty at once are serial in both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def admit(say: Callable[[str], None], *, quick: bool) -> list[Row]:
             await _floor(desk, _BURST)
             await _burst(desk, _BURST)
         keep_what_is_loaded()  # as a worker does
-        await desk.pool.execute("ANALYZE")  # as autovacuum does within a minute: plans follow the tables' sizes
+        await desk.pool.execute("ANALYZE")  # as autovacuum does within a minute: plans depend on table sizes
         say(f"{alone} entries one after the other, each beside an empty transaction")
         await _burst(desk, 1)
         ours, floors = [], []
@@ -62,7 +62,7 @@ async def admit(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 
 
 async def _fill(desk: Desk) -> None:
-    """What a busy day leaves behind, and a market that is fresh."""
+    """The ledger after a busy day, with fresh market data."""
     desk.policy = replace(desk.policy, max_open_buys=10_000, max_position=Decimal("0.99"), buy_on_red_day=False)
     await _fresh(desk)
     for number in range(200):
@@ -74,7 +74,7 @@ async def _fill(desk: Desk) -> None:
 
 
 async def _fresh(desk: Desk) -> None:
-    """The balance and the prices of what is traded and held, as they are while workers run."""
+    """The balance and the prices of traded and held coins, as while workers run."""
     await desk.balance("1000000000")
     await desk.market(bid="50000", ask="50001", price="50000", change_24h="0.01")
     await desk.market("ETH-USD", bid="3000", ask="3001", price="3000")
@@ -90,7 +90,7 @@ async def _one(desk: Desk, _number: int) -> float:
 
 
 async def _burst(desk: Desk, count: int) -> list[float]:
-    """The time of each; open orders are as many afterwards as before."""
+    """The time of each; the number of open orders is the same afterwards."""
     await _fresh(desk)
     took = await asyncio.gather(*(_one(desk, number) for number in range(count)))
     await desk.pool.execute(

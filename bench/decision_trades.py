@@ -1,9 +1,9 @@
-"""Trades that the system decides by itself, on recorded prices: `python -m bench.decision_trades FILE`.
+"""Trades decided by the system itself, on recorded prices: `python -m bench.decision_trades FILE`.
 
 The whole system runs on a throw-away stack at high speed: market data, scheduled strategy runs with momentum, market
 making, orders, exits. Windows of the file's five-minute candles, a different one for each product, are played as ticks
-with their volumes; the default windows have every trigger within some hundred candles. It prints what was decided by
-trigger, what became of it, exits and linkage, and fails if a link is missing or the ledger doesn't hold.
+with their volumes; the default windows have every trigger within some hundred candles. It prints the decisions by
+trigger with their outcomes, exits and linkage, and fails if a link is missing or the ledger's check fails.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["main"]
 
 _ACCOUNT = "main"
 _TICK_VALUE = 5_000.0
-"""What an average tick trades, in USD."""
+"""The value of an average tick, in USD."""
 _TRIGGERS = ("rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_signal", "roc_momo", "passive_mm")
 _CANDLE = timedelta(minutes=5)
 
@@ -74,7 +74,7 @@ take_profit_pct = "1.0"
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A part of the file that one product plays: its first row, and the price that it starts at."""
+    """A part of the file that one product plays: its first row, and its starting price."""
 
     product: str
     first: int
@@ -104,7 +104,7 @@ def ticks_of(prices: Path, windows: Sequence[_Window], candles: int) -> Iterator
 
 
 async def run(prices: Path, candles: int, speed: int, *, quoting: bool) -> int:
-    """Play the windows, print what came of it; 0 if every order is linked and the ledger holds."""
+    """Play the windows and print the results. Returns 0 if every order is linked and the ledger's check passes."""
     with tempfile.TemporaryDirectory(prefix="bt-decisions-") as folder:
         ticks, config = Path(folder) / "ticks.csv", Path(folder) / "bottrader.toml"
         with ticks.open("w", newline="") as file:

@@ -1,6 +1,6 @@
-"""What this disk takes to have 8 KiB for good (write and fdatasync), where the throw-away servers keep their files.
+"""The disk's time to store 8 KiB durably (write and fdatasync), where the throw-away servers keep their files.
 
-Every commit of PostgreSQL and of Temporal waits for one such call at least, so each other row has some of it in it.
+Every commit of PostgreSQL and of Temporal waits for at least one such call, so it is part of every other row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCK = bytes(8192)
 
 
 async def disk(say: Callable[[str], None], *, quick: bool) -> list[Row]:
-    """One row, without an aim: the disk is the user's."""
+    """One row, without an aim: it depends on the user's disk."""
     times = 100 if quick else 1000
     say(f"fdatasync: {times} blocks of 8 KiB")
     took = await asyncio.to_thread(_sync, times)

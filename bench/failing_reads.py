@@ -1,9 +1,9 @@
-"""How soon a due stop is at the exchange while no read works: every GET fails, hangs, is late, or lags.
+"""Time from a due stop to its order at the exchange while no read works: every GET fails, hangs, is late, or lags.
 
-Orders (POST) and the user stream go on, as in an outage of the exchange's reading side. The same stops on a calm day
-are the row beside. A quarter each: a hard stop, a soft stop, a hard stop of a trade whose protection rests at the
-exchange, and a hard stop while a soft stop's limit order is at work. All of it twice: with an account that has only
-what its trades bought, and with one that has more of each coin, where an order's end is waited for longer.
+Orders (POST) and the user stream continue, as in an outage of the exchange's reads only. The same stops without an
+outage are measured beside them. A quarter each: a hard stop, a soft stop, a hard stop of a trade with protection at the
+exchange, and a hard stop while a soft stop's limit order is working. All of it twice: with an account that has only the
+coins of its trades, and with one that has more of each coin, where the wait for an order's end is longer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 _MOST_SECONDS = 2.0
 _PATIENCE = 35.0
-"""Longer than a read hangs."""
+"""Seconds; longer than a read hangs."""
 _APART = 0.3
 """Seconds between two stops: half the rate of round-trip trades on 2 cores, so that no queue is measured."""
 _SOFT = Decimal(97)
@@ -40,7 +40,7 @@ _FAR = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.3"))
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """What goes wrong with every read."""
+    """The failure of every read."""
 
     name: str
     fault: str
@@ -63,7 +63,7 @@ class _Stop:
     """Wall time just before its price was set."""
 
     def is_its_order(self, entry: Mapping[str, Any]) -> bool:
-        """Whether a request of the exchange's journal is what this stop has to send."""
+        """Whether a request in the exchange's journal is the order that this stop must send."""
         if (entry["product_id"], entry["side"]) != (self.symbol, "SELL") or _time(entry) < self.due:
             return False
         (configuration,) = entry["order_configuration"]
@@ -71,7 +71,7 @@ class _Stop:
 
 
 async def failing_reads(say: Say, *, quick: bool) -> list[Row]:
-    """A row for a calm day and one for each trouble, without and with coins that no trade owns."""
+    """A row without an outage and one for each failure, without and with coins that no trade owns."""
     return [row for coins in (Decimal(0), _OTHERS) for row in await _rows(say, coins, quick=quick)]
 
 
@@ -85,7 +85,7 @@ async def _rows(say: Say, coins: Decimal, *, quick: bool) -> list[Row]:
             for _ in range(rounds):
                 waits += await _round(rig, symbols, trouble)
                 if any(wait >= _PATIENCE for _, wait in waits):
-                    break  # more of the same would take a minute a round, and change nothing
+                    break  # more rounds would take a minute each and change nothing
             rows.append(_row(trouble, waits, ", others have of the coin" if coins else ""))
             say(f"p99 {rows[-1].p99 or 0:,.0f} ms; {rows[-1].note}")
     return rows
@@ -108,7 +108,8 @@ def _row(trouble: _Trouble | None, waits: Sequence[tuple[str, float]], whose: st
 
 
 async def _round(rig: Rig, symbols: Sequence[str], trouble: _Trouble | None) -> list[tuple[str, float]]:
-    """A trade on each symbol, stopped out one after the other; kinds, and seconds until each order's arrival."""
+    """A trade on each symbol, stopped out one after the other. Returns the kinds, and seconds until each order's
+    arrival."""
     kinds = {symbol: _KINDS[number % len(_KINDS)] for number, symbol in enumerate(symbols)}
     await rig.prices(symbols, CALM)
     await through([rig.open(symbol, _FAR if kinds[symbol] == "protected" else None) for symbol in symbols], 10)
@@ -131,7 +132,7 @@ async def _round(rig: Rig, symbols: Sequence[str], trouble: _Trouble | None) -> 
 
 
 async def _until_protected(rig: Rig, count: int) -> None:
-    """Until so many protective orders rest at the exchange."""
+    """Wait until this many protective orders rest at the exchange."""
     async with asyncio.timeout(60):
         while True:
             orders = await rig.control.orders()
@@ -141,7 +142,7 @@ async def _until_protected(rig: Rig, count: int) -> None:
 
 
 async def _arrivals(rig: Rig, stops: Sequence[_Stop]) -> dict[str, float]:
-    """When each stop's order arrived, by symbol; of one that didn't, when the patience was over."""
+    """When each stop's order arrived, by symbol; for one that didn't, when the wait ended."""
     until = time.monotonic() + _PATIENCE
     while True:
         late = time.monotonic() > until

@@ -1,6 +1,6 @@
 """FIFO: fills a second from arrays, from a file, and one late fill, beside a plain Decimal deque and rp2.
 
-rp2 (a well-known tax engine) lives in an environment of its own in the cache, made from PyPI the first time.
+rp2 (a well-known tax engine) has its own environment in the cache, installed from PyPI the first time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 async def fifo(say: Callable[[str], None], *, quick: bool) -> list[Row]:
-    """All rows; nothing else runs meanwhile, so they are measured one after the other in this thread."""
+    """All rows, measured one after the other in this thread, as nothing else runs meanwhile."""
     million = 200_000 if quick else 1_000_000
     say(f"FIFO over {million:,} fills")
     columns = history(million)
@@ -94,14 +94,14 @@ def history(
     wide: bool = False,
     seed: int = 7,
 ) -> FillColumns:
-    """Seeded fills: sizes of 8 places (`wide`: 18, to 1e12), cents, fees; first `open_lots` buys nobody sells."""
+    """Seeded fills: sizes of 8 places (`wide`: 18, to 1e12), cents, fees; first `open_lots` buys that stay unsold."""
     dice = np.random.default_rng(seed)
     buy = dice.random(count) < 0.5
     size: Any = dice.integers(10**4, 10**9, count)
     if open_lots:
         buy[:open_lots] = True
         size[:open_lots] = 10**9
-        # Buys and sells in turn of the same size keep that many lots open to the end.
+        # Alternating buys and sells of the same size keep that many lots open to the end.
         turn = np.arange(count - open_lots)
         buy[open_lots:] = turn % 2 == 0
         size[open_lots:] = size[open_lots + (turn - turn % 2)]
@@ -140,7 +140,7 @@ def _of_rate(what: str, rate: float, floor: float, least: float, note: str) -> R
 
 
 def _beyond_64_bits(count: int, floor: float) -> Row:
-    """Without an aim: numbers that no column of a machine's integers can hold."""
+    """Without an aim: numbers too large for columns of machine integers."""
     rate = _rate(history(count, wide=True))
     note = "Python's integers; floor: a plain Decimal deque, which rounds these"
     return Row("the same, sizes of 18 places to 1e12", "fills/s", rate, floor=floor, ratio=rate / floor, note=note)
@@ -156,7 +156,7 @@ def _fills(columns: FillColumns, count: int) -> list[tuple[bool, Decimal, Decima
 
 
 def _deque_rate(columns: FillColumns, count: int) -> float:
-    """What anyone would write first: a deque of Decimals, one symbol, only the profit of each sell."""
+    """The obvious implementation: a deque of Decimals, one symbol, only the profit of each sell."""
     fills = _fills(columns, count)
     best = float("inf")
     for _ in range(3):
@@ -182,7 +182,7 @@ def _deque_rate(columns: FillColumns, count: int) -> float:
 
 
 def _late(count: int) -> list[Row]:
-    """One late fill among many, near the end and in the middle, beside computing all."""
+    """One late fill among many, near the end and in the middle, compared with computing all."""
     dice = np.random.default_rng(3)
     sides = [Side.BUY if item else Side.SELL for item in dice.random(count) < 0.5]
     sizes = [Decimal(item).scaleb(-8) for item in dice.integers(10**4, 10**9, count).tolist()]
@@ -218,7 +218,7 @@ def _late(count: int) -> list[Row]:
 
 
 def _command(count: int, kind: str) -> Row:
-    """The real command in a process of its own, start and imports included."""
+    """The real command in its own process, including start and imports."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"fills.{kind}"
         _write(path, history(count, symbols=5), kind)
@@ -252,7 +252,8 @@ def _write(path: Path, columns: FillColumns, kind: str) -> None:
 
 
 def rp2_python() -> Path:
-    """The Python that has rp2, made the first time (network needed then). Raises CalledProcessError without one."""
+    """The Python with rp2, installed the first time (which needs a network). Raises CalledProcessError if that
+    fails."""
     folder = cache_dir() / "bench" / RP2.replace("==", "-")
     python = folder / "bin" / "python"
     ready = folder / "ready"
@@ -268,7 +269,7 @@ def rp2_python() -> Path:
 def rp2_parts(fills: Sequence[dict[str, str]]) -> tuple[float, list[tuple[int, int, str, str, str]]]:
     """rp2's own seconds, and its parts: positions of sell and lot, size, cost and gain."""
     script = Path(__file__).with_name("rp2_rival.py")
-    with tempfile.TemporaryDirectory() as folder:  # rp2 writes a log where it runs
+    with tempfile.TemporaryDirectory() as folder:  # rp2 writes a log into the current folder
         done = subprocess.run(
             [rp2_python(), "-I", str(script)],
             cwd=folder,
@@ -282,7 +283,7 @@ def rp2_parts(fills: Sequence[dict[str, str]]) -> tuple[float, list[tuple[int, i
 
 
 def covered_fills(count: int) -> list[dict[str, str]]:
-    """Fills of one asset that rp2 can judge: no oversell, fees on buys only, a second apart."""
+    """Fills of one asset that rp2 can match: no oversell, fees on buys only, a second apart."""
     dice = np.random.default_rng(11)
     held, fills = 0, []
     for number in range(count):

@@ -1,9 +1,9 @@
 """The floor: a workflow with one empty activity, by an ordinary worker, on the same server, in the same run.
 
-`FloorWorkflow` does nothing but wait for an activity that does nothing. Its time from start to result is what Temporal
-itself takes for one decision and one side effect, its rate with 40 in flight what this machine gives at all. Its worker
-is the SDK's own with every default, so that what is tuned in ours shows as a ratio.
-`python -m bench.floor ADDRESS` is its worker as a process of its own, until SIGTERM.
+`FloorWorkflow` only waits for an activity that does nothing. Its time from start to result is Temporal's own time for
+one decision and one side effect; its rate with 40 in flight is this machine's maximum. Its worker is the SDK's own with
+all defaults, so that tuning in ours shows as a ratio.
+`python -m bench.floor ADDRESS` is its worker in its own process, until SIGTERM.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ class FloorWorkflow:
 
 
 def floor_worker(client: Client) -> Worker:
-    """The floor's worker, not yet running."""
+    """The floor's worker, not running yet."""
     return Worker(client, task_queue=QUEUE, workflows=[FloorWorkflow], activities=[nothing])
 
 
 async def floor_once(client: Client) -> float:
-    """Seconds from start to result, by the ordinary start."""
+    """Seconds from start to result, by an ordinary start."""
     began = time.perf_counter()
     await client.execute_workflow(FloorWorkflow.run, id=f"bench-floor-{uuid.uuid4()}", task_queue=QUEUE)
     return time.perf_counter() - began
 
 
 async def floor_rate(client: Client, seconds: float, in_flight: int = 40) -> float:
-    """Workflows a second with so many in flight."""
+    """Workflows a second with this many in flight."""
     began = time.perf_counter()
     until = began + seconds
     done = 0
@@ -77,7 +77,7 @@ async def floor_rate(client: Client, seconds: float, in_flight: int = 40) -> flo
 
 @contextlib.asynccontextmanager
 async def floor_process(client: Client, address: str, log: Path) -> AsyncIterator[None]:
-    """The floor's worker as a process of its own while the block runs."""
+    """The floor's worker in its own process while the block runs."""
     began = time.time()
     child = await Child.start(
         Command(

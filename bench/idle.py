@@ -1,4 +1,4 @@
-"""What an open trade costs while nothing happens to it: history events and rows written (its CPU: `bench.watcher`).
+"""The cost of an open trade while nothing happens: history events and rows written (its CPU time: `bench.watcher`).
 
 Trades are opened on every symbol, then prices move within the quiet band for some seconds. Rows that belong to the
 account and not to a trade (leases, the streams' positions, balances, fee rates) are not counted.
@@ -43,7 +43,7 @@ async def idle(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 
 
 async def _settled(rig: Rig) -> None:
-    """Until what follows the openings (settlement of fills, the first reconcile) has been written."""
+    """Wait until the work after the openings (settlement of fills, the first reconcile) has been written."""
     last = -1
     async with asyncio.timeout(90):
         while (now := await _writes(rig)) != last:

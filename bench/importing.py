@@ -1,7 +1,7 @@
-"""A transactions report of Coinbase with 1,000,000 rows: read, held against the ledger, written, matched; and again.
+"""A transactions report of Coinbase with 1,000,000 rows: read, compared with the ledger, written, matched; and again.
 
-The real commands in processes of their own on a PostgreSQL of its own: start and imports of the program included. The
-report is of the form since 2024, newest row first, and holds each kind of row that becomes fills.
+The real commands in their own processes with their own PostgreSQL: start and imports of the program included. The
+report has the format since 2024, newest row first, and contains each kind of row that becomes fills.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _ran(say: Callable[[str], None], what: str, command: Sequence[str], dsn: str
 
 
 def report_lines(count: int, seed: int = 5) -> Iterator[str]:
-    """The heading and so many rows, newest first: buys and sells, some paid with a coin or in euros, conversions, and
-    a few rows that are no trades.
+    """The heading and `count` rows, newest first: buys and sells, some paid with a coin or in euros, conversions, and a
+    few rows that are not trades.
     """
     yield _HEAD
     dice, assets = random.Random(seed), list(_PRICES)

@@ -1,7 +1,7 @@
 """The ledger: recording a fill with its allocations, a recompute of 100,000 fills, reports over 100,000 trades.
 
-On a PostgreSQL of its own with a generated history (without the wait for the disk, which is the machine's and not
-ours). The floor of recording is one inserted row, committed: one round trip, in the same minutes.
+With its own PostgreSQL and a generated history (without the wait for the disk, which depends on the machine). The floor
+of recording is one inserted and committed row: one round trip, measured alternately.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ async def ledger(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 
 
 async def _record(pool: Pool, samples: int) -> list[Row]:
-    """Entries and exits in turn, each exit a little smaller, so that sells span lots; sent here, or by others.
+    """Entries and exits in turn, each exit a little smaller, so that sells span lots; sent here, or external.
 
-    The statements that are counted are round trips: none of them begins or ends a transaction of several.
+    The counted statements are round trips: none of them begins or ends a transaction with several statements.
     """
     return [
         await _recorded(pool, samples, sent_here=True, what="a fill recorded, of an order that was sent here"),
@@ -122,7 +122,7 @@ async def _recorded(pool: Pool, samples: int, *, sent_here: bool, what: str) -> 
 
 
 class _Counted:
-    """A pool that counts the round trips of what a record asks of it."""
+    """A pool that counts a record's round trips."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -133,7 +133,7 @@ class _Counted:
         return await self._pool.fetchrow(statement, *values)
 
     def acquire(self) -> Any:
-        """A transaction of several statements: lost races only; at least its begin, lock, read, write and end."""
+        """A transaction with several statements, only after a lost race: at least begin, lock, read, write and end."""
         self.trips += 5
         return self._pool.acquire()
 
@@ -143,7 +143,7 @@ def _role(side: Side) -> OrderRole:
 
 
 async def _recompute(pool: Pool, fills: int) -> list[Row]:
-    """All symbols from nothing, then again when everything is right; then the whole check."""
+    """All symbols from nothing, then again when everything is correct; then the whole check."""
     rows = []
     for what in ("all rows written anew", "nothing to write"):
         began, written = time.perf_counter(), 0
@@ -158,7 +158,7 @@ async def _recompute(pool: Pool, fills: int) -> list[Row]:
 
 
 async def _reports(pool: Pool, trades: int) -> list[Row]:
-    """Each report whole, from the database to what is shown, and the page with all of them."""
+    """Each complete report, from the database to its output, and the page with all of them."""
     rows = []
     async with pool.acquire() as connection:
         slowest = 0.0
@@ -198,7 +198,7 @@ def _row(what: str, took: float, aim: float | None, note: str) -> Row:
 
 @asynccontextmanager
 async def _database() -> AsyncIterator[tuple[str, Any]]:
-    """A migrated database of its own; gone afterwards."""
+    """A separate migrated database, deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="bt-bench-", ignore_cleanup_errors=True) as folder:
         postgres = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres"))
         await postgres.start()

@@ -2,8 +2,8 @@
 
 The whole system runs on a throw-away stack: each run of a plain indicator strategy (RSI, MACD, Bollinger width, volume,
 rate of change by TA-Lib, on the exchange's own candles) decides entries through Temporal; exits are the price
-watcher's. It is no strategy to earn with: it decides on real prices, so that there is something to analyse. Trades that
-are open at the same time see the same prices, so intervals, which take trades as independent, are too narrow.
+watcher's. It is not a profitable strategy: it decides on real prices, so that there are trades to analyse. Trades that
+are open at the same time have the same prices, so intervals, which assume independent trades, are too narrow.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _TRIGGER_OF = {
 
 @dataclass(frozen=True, slots=True)
 class RecordedSignal:
-    """What a run of the strategy thinks of the market."""
+    """A run's indicators of the market."""
 
     trigger: str
     score: Decimal
@@ -80,7 +80,7 @@ class RecordedSignal:
 
 
 def signal_of(candles: Sequence[Candle]) -> RecordedSignal | None:
-    """The entry that the indicators speak for, if any; three or more that fire are a multi_signal."""
+    """The entry by the fired indicators, if any; three or more are a multi_signal."""
     close = np.array([float(item.close) for item in candles])
     volume = np.array([float(item.volume) for item in candles])
     if len(close) < 60:
@@ -119,7 +119,7 @@ def signal_of(candles: Sequence[Candle]) -> RecordedSignal | None:
 
 
 def intent_of(found: RecordedSignal, run: str, number: int, speed: Decimal) -> OrderIntent:
-    """The entry as a strategy's: at market, with its trigger's exit rules."""
+    """The entry of a strategy: at market, with its trigger's exit rules."""
     take_profit, soft, hard = _RULES[found.trigger]
     request = f"{run}-{number}"
     return OrderIntent(
@@ -157,7 +157,7 @@ def intent_of(found: RecordedSignal, run: str, number: int, speed: Decimal) -> O
 
 
 async def run(prices: Path, trades: int, speed: Decimal, open_at_once: int, seconds: float, out: Path) -> int:
-    """Trade until enough have closed, check the ledger, write the report; 0 if all that held."""
+    """Trade until enough have closed, check the ledger, write the report. Returns 0 if all succeeded."""
     config = LocalStackConfig(
         durable=True,
         ui=False,

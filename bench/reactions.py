@@ -1,8 +1,8 @@
-"""How soon a decision is at the exchange, how soon a due exit is, and what a trade costs Temporal.
+"""Time from a decision and from a due exit to the order at the exchange, and a trade's cost in Temporal.
 
 Rows: decision → order (the deciding process runs the worker, so its workflow starts there); history events of a round
 trip; tick → exit order with 1, 100 and 1,000 open trades; 1,000 stops due at the same moment; the worker's memory.
-Floors are taken between the rounds, one for one.
+Floors are measured alternately between the rounds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def decisions(say: Say, *, quick: bool) -> list[Row]:
 
 
 async def exits(say: Say, *, quick: bool) -> list[Row]:
-    """Tick → exit order beside growing numbers of open trades, then all their stops at once."""
+    """Tick → exit order with growing numbers of open trades, then all their stops at once."""
     rounds, crowd = (8, (1, 50)) if quick else (25, (1, 100, 1000))
     rows: list[Row] = []
     async with open_rig() as rig, rig.worker_process() as pid, _floor(rig):
@@ -78,7 +78,7 @@ def _floor(rig: Rig) -> AbstractAsyncContextManager[None]:
 
 
 async def _round_trip(rig: Rig) -> tuple[BenchTrade, float]:
-    """A trade opened and stopped out on the probe's symbol; when its stop was crossed."""
+    """A trade opened and stopped out on the probe's symbol. Returns when its stop was crossed."""
     trade = await rig.open(PROBE)
     crossed = await rig.price(PROBE, CRASH)
     await rig.result(trade)

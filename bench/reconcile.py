@@ -1,7 +1,7 @@
-"""Reconcile of 500 orders against a local exchange, beside what reading the exchange's lists alone takes.
+"""Reconcile of 500 orders with a local exchange, compared with only reading the exchange's lists.
 
-Three looks: 500 orders that we did not place and that have filled, all of them open ones that end without a stream,
-and then the same thousand again with nothing to do.
+Three runs: 500 filled orders that we did not place, all of them open orders that end without a stream, and then the
+same thousand again with nothing to do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DAY = 86_400.0
 
 
 async def reconcile(say: Callable[[str], None], *, quick: bool) -> list[Row]:
-    """One row for each look, its floor the reading of the same lists."""
+    """One row for each run; its floor is reading the same lists."""
     count = 100 if quick else 500
     async with open_rig() as rig, worker_parts(load_settings(None, rig.stack.environment)) as parts:
         await rig.prices(SYMBOLS, CALM)

@@ -1,8 +1,8 @@
-"""A throw-away system to measure: the local stack with a paper exchange in step mode and without rate limits.
+"""A throw-away system for measurements: the local stack with a paper exchange in step mode and without rate limits.
 
-Prices move only when the measurement says so, and the exchange's own request journal says when an order arrived (its
-clock is the machine's). The worker runs in the measuring process (`worker_here`) or, as in production, in one of its
-own (`worker_process`).
+Prices move only on request of the measurement, and the exchange's own request journal says when an order arrived (its
+clock is the machine's). The worker runs in the measuring process (`worker_here`) or, as in production, in its own
+(`worker_process`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["CALM", "CRASH", "PROBE", "SYMBOLS", "BenchTrade", "Rig", "arrival", 
 SYMBOLS = tuple(f"B{number:02}-USD" for number in range(50))
 """The market of the measurements."""
 PROBE = "PROBE-USD"
-"""Moves alone, so that what is measured on it disturbs no other trade."""
+"""Moves alone, so that measurements on it disturb no other trade."""
 CALM = Decimal(100)
 """Best bid at which everything is bought, in USD."""
 CRASH = Decimal(94)
@@ -63,7 +63,7 @@ VALUES ($1, $2, 'opening', $3, 0, $3)
 
 @dataclass(frozen=True, slots=True)
 class BenchTrade:
-    """An entry that was started, and when (wall seconds), just before the call."""
+    """A started entry, and the time just before the call (wall seconds)."""
 
     entry_key: str
     symbol: str
@@ -89,13 +89,13 @@ class Rig:
     # --- the market -----------------------------------------------------------------------------------------------
 
     async def price(self, symbol: str, bid: Decimal) -> float:
-        """Set the touch; the wall time just before the call."""
+        """Set the touch. Returns the wall time just before the call."""
         at = time.time()
         await self.control.set_price(symbol, bid, bid + Decimal("0.01"))
         return at
 
     async def prices(self, symbols: Sequence[str], bid: Decimal) -> float:
-        """Set the touch of many symbols at once; the wall time just before the first call."""
+        """Set the touch of many symbols at once. Returns the wall time just before the first call."""
         at = time.time()
         await asyncio.gather(*(self.price(symbol, bid) for symbol in symbols))
         return at
@@ -111,7 +111,7 @@ class Rig:
     # --- trades ---------------------------------------------------------------------------------------------------
 
     async def enter(self, symbol: str, protection: Protection | None = None) -> BenchTrade:
-        """Decide to buy at market; `protection` is what is to rest at the exchange."""
+        """Decide to buy at market; `protection` is the protective order that rests at the exchange."""
         request = uuid.uuid4().hex
         key = intent_key("sighook", request, _ACCOUNT, symbol, Side.BUY)
         intent = OrderIntent(
@@ -133,7 +133,7 @@ class Rig:
         return BenchTrade(key, symbol, decided, await start_order(self.client, intent))
 
     async def protected(self, trade: BenchTrade) -> None:
-        """Until the trade's plan is armed and its exit monitor runs."""
+        """Wait until the trade's plan is armed and its exit monitor runs."""
         armed = self._armed[trade.entry_key]
         ended = asyncio.ensure_future(trade.handle.result())
         waiting = asyncio.ensure_future(armed.wait())
@@ -156,7 +156,7 @@ class Rig:
                     return
 
     async def open(self, symbol: str, protection: Protection | None = None) -> BenchTrade:
-        """A trade that is protected."""
+        """A protected trade."""
         trade = await self.enter(symbol, protection)
         await self.protected(trade)
         return trade
@@ -166,9 +166,9 @@ class Rig:
         return await through([self.open(SYMBOLS[n % len(SYMBOLS)]) for n in range(count)], at_once)
 
     async def all_closed(self, patience: float) -> float:
-        """Wall time at which no trade is open any more. Raises AssertionError with how many still are.
+        """Wait until no trade is open and return the wall time. Raises AssertionError with the number still open.
 
-        The ledger is asked: a thousand waits for a thousand workflows would be a load of their own.
+        This reads the ledger: a thousand waits for a thousand workflows would be a load of their own.
         """
         until = time.monotonic() + patience
         while still_open := await self.database.fetchval("SELECT count(*) FROM trades WHERE state <> 'CLOSED'"):
@@ -177,7 +177,7 @@ class Rig:
         return time.time()
 
     async def result(self, trade: BenchTrade) -> OrderOutcome:
-        """The outcome of a trade that is on its way out."""
+        """The outcome of a trade that is being closed."""
         return await asyncio.wait_for(trade.handle.result(), 120)
 
     def hear(self, _connection: object, _pid: int, _channel: str, entry_key: str) -> None:
@@ -204,7 +204,7 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def worker_process(self) -> AsyncIterator[int]:
-        """All roles in a process of their own; its id."""
+        """All roles in their own process. Yields its id."""
         began = time.time()
         child = await Child.start(
             Command(
@@ -225,7 +225,7 @@ class Rig:
             await child.stop()
 
     async def _warm_up(self) -> None:
-        """A few whole round trips: streams are connected, rules of products and connections at hand."""
+        """A few whole round trips, after which streams are connected and product rules and connections cached."""
         await self.prices([*SYMBOLS, PROBE], CALM)
         for _ in range(3):
             trade = await self.open(PROBE)
@@ -236,9 +236,9 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def open_rig(coins: Decimal = _NONE) -> AsyncIterator[Rig]:
-    """Start PostgreSQL, Temporal and the paper exchange, without a worker; everything is gone afterwards.
+    """Start PostgreSQL, Temporal and the paper exchange, without a worker; everything is deleted afterwards.
 
-    `coins`: how much of each coin the account has that no trade owns.
+    `coins`: the size of each coin that the account has and no trade owns.
     """
     opening = {"USD": _DOLLARS} | ({symbol.removesuffix("-USD"): coins for symbol in SYMBOLS} if coins else {})
     with tempfile.TemporaryDirectory(prefix="bottrader-bench-") as folder:
@@ -262,7 +262,7 @@ async def open_rig(coins: Decimal = _NONE) -> AsyncIterator[Rig]:
                 "BOTTRADER_SYMBOLS__ALLOW": ",".join((*SYMBOLS, PROBE)),
                 "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "10000",
                 "BOTTRADER_LOGGING__LEVEL": "WARNING",
-                # What decides by itself has a measurement of its own.
+                # Entries that the system decides itself have their own measurement.
                 "BOTTRADER_ENTRY_POINTS": "webhook",
             },
         )
@@ -279,7 +279,7 @@ async def open_rig(coins: Decimal = _NONE) -> AsyncIterator[Rig]:
 
 
 async def through(work: Sequence[Awaitable[Any]], at_once: int) -> list[Any]:
-    """The results of all, so many at a time."""
+    """The results of all, this many at a time."""
     slots = asyncio.Semaphore(at_once)
 
     async def one(item: Awaitable[Any]) -> Any:
@@ -290,7 +290,7 @@ async def through(work: Sequence[Awaitable[Any]], at_once: int) -> list[Any]:
 
 
 def arrival(found: dict[str, float], order_key: str) -> float:
-    """When the order's first attempt arrived. Raises KeyError if it never did."""
+    """When the order's first attempt arrived. Raises KeyError if it didn't."""
     return found[client_order_id(order_key, 1)]
 
 

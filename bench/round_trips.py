@@ -1,6 +1,6 @@
 """Whole trades a second: entry, protection, hard stop, exit, closed, with 40 in flight and one worker process.
 
-Each lane trades a symbol of its own, as a desk with 40 positions would. The floor's rate is taken before and after.
+Each lane trades its own symbol, like a desk with 40 positions. The floor's rate is measured before and after.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LEAST = 0.2
 
 
 async def round_trips(say: Callable[[str], None], *, quick: bool) -> list[Row]:
-    """One row: the rate, its ratio to the floor's rate, and how long a round trip took."""
+    """One row: the rate, its ratio to the floor's rate, and the duration of a round trip."""
     seconds, floor_seconds = (6.0, 2.0) if quick else (20.0, 4.0)
     async with (
         open_rig() as rig,

@@ -1,7 +1,7 @@
 """A measurement as a row of the table, and the table.
 
-A row says what was measured, its median and 99th percentile (of few samples: nearly the slowest), the floor's median in
-the same run, the ratio of the two, and whether the aim is held.
+A row has what was measured, its median and 99th percentile (of few samples: nearly the slowest), the floor's median in
+the same run, the ratio of the two, and whether the aim is met.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Row", "percentile", "print_rows", "reaction"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; `ok` is None where there is no aim to hold."""
+    """One line of the table; `ok` is None without an aim."""
 
     what: str
     unit: str
@@ -40,7 +40,7 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 
 def reaction(what: str, samples: Sequence[float], floors: Sequence[float], aim: float, note: str = "") -> Row:
-    """A row of times (seconds given, milliseconds shown) whose medians' ratio to the floor's may be `aim` at most."""
+    """A row of times (seconds given, milliseconds shown) whose median may be at most `aim` times the floor's."""
     ours, floor = statistics.median(samples), statistics.median(floors)
     ratio = ours / floor
     return Row(
@@ -68,7 +68,7 @@ def print_rows(rows: Sequence[Row], footer: str) -> None:
         numbers = (_shown(row.p50), _shown(row.p99), row.unit, _shown(row.floor), _shown(row.ratio))
         table.add_row(row.what, *numbers, row.aim, verdict, row.note)
     console = Console()
-    # Whole rows also where the output is no terminal: a log wraps nothing away.
+    # Rows are not wrapped even if the output is not a terminal, such as a log.
     (console if console.is_terminal else Console(width=190)).print(table)
     console.print(footer, highlight=False)
 

@@ -2,10 +2,10 @@
 
 In: a JSON list of {side, size, price, fee, time} in order of time, of one asset. Out: {"seconds": the engine's own
 time, "parts": [[sell, lot, size, cost, gain], …]} with the positions of sell and lot in the input. Uses rp2's classes
-as its own command does, without the spreadsheets around them.
+like its own command, without the spreadsheets around them.
 """
 # mypy: disable-error-code="import-not-found"
-# rp2 is not installed where mypy runs: it has an environment of its own.
+# rp2 is not installed where mypy runs: it has its own environment.
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`bottrader up`, which `make up` runs once the environment is there: until it is ready, and its memory."""
+"""`bottrader up`, which `make up` runs once the environment is installed: time until it is ready, and its memory."""
 
 from __future__ import annotations
 
@@ -91,6 +91,6 @@ def _of_the_user(name: str) -> bool:
 
 
 def _proportional(process: psutil.Process) -> int:
-    """Bytes, with pages that several processes share counted by their share; resident ones where that isn't known."""
+    """Bytes, with pages shared by several processes counted proportionally; the resident size if that is unknown."""
     found = process.memory_full_info()
     return int(getattr(found, "pss", found.rss))

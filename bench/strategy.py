@@ -1,7 +1,7 @@
-"""A strategy run over 500 symbols × 300 candles: computing beside a loop of TA-Lib calls, and the whole run.
+"""A strategy run over 500 symbols × 300 candles: computing compared with a loop of TA-Lib calls, and the whole run.
 
-The loop calls TA-Lib for the same indicators symbol by symbol and looks at nothing; ours also scores and decides, with
-every contribution kept. The whole run reads the candles from PostgreSQL, computes, and stores the matrix.
+The loop calls TA-Lib for the same indicators symbol by symbol and discards the results; ours also scores and decides,
+and keeps every contribution. The whole run reads the candles from PostgreSQL, computes, and stores the matrix.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MOST_SECONDS = 2.0
 
 
 async def strategy(say: Callable[[str], None], *, quick: bool) -> list[Row]:
-    """Computing against the loop, then the whole run."""
+    """Computing compared with the loop, then the whole run."""
     times = 10 if quick else 50
     block = _market(_SYMBOLS, _CANDLES)
     say(f"indicators and scores of {_SYMBOLS} symbols, {times} times")
@@ -65,7 +65,7 @@ async def strategy(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 
 
 def _market(symbols: int, candles: int) -> Block:
-    """Random walks with the volatility of five minutes of a coin."""
+    """Random walks with a coin's volatility in five minutes."""
     dice = np.random.default_rng(7)
     close = 100 * np.exp(np.cumsum(dice.normal(0, 0.003, (symbols, candles)), axis=1))
     opened = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
@@ -78,7 +78,7 @@ def _market(symbols: int, candles: int) -> Block:
 def _computing(block: Block, times: int) -> tuple[list[float], list[float]]:
     strategies = (Weighted(), RocMomentum())
     ours, loops = [], []
-    # What the imports have left behind is not looked through again while we measure: 65 ms each time.
+    # Objects from imports are excluded from garbage collection during the measurement: 65 ms each time.
     gc.collect()
     gc.freeze()
     for number in range(times + 2):
@@ -88,14 +88,14 @@ def _computing(block: Block, times: int) -> tuple[list[float], list[float]]:
         _loop(block)
         ended = time.perf_counter()
         assert len(decisions) == len(block.symbols)
-        if number >= 2:  # the first ones make the weights and warm the caches
+        if number >= 2:  # the first ones compute the weights and warm the caches
             ours.append(between - began)
             loops.append(ended - between)
     return ours, loops
 
 
 def _loop(block: Block) -> None:
-    """The same indicators, a call each for every symbol."""
+    """The same indicators, with one call each for every symbol."""
     for row in range(len(block.symbols)):
         close, high, low, volume = block.close[row], block.high[row], block.low[row], block.volume[row]
         talib.RSI(close, 14)
@@ -135,7 +135,7 @@ async def _store(pool: Pool, block: Block) -> None:
         for row, symbol in enumerate(block.symbols)
         for number, start in enumerate(starts)
     ]
-    # One more for the candle that is still open.
+    # One more for the open candle.
     records += [(_ACCOUNT, symbol, CANDLE_SECONDS, newest, 1, 1, 1, 1, 0) for symbol in block.symbols]
     columns_written = ("account", "symbol", "seconds", "start", "open", "high", "low", "close", "volume")
     await pool.copy_records_to_table("candles", records=records, columns=columns_written)
@@ -156,7 +156,7 @@ async def _one(pool: Pool, block: Block) -> float:
         stale_seconds=float(timedelta(days=1).total_seconds()),
         by_the_clock=False,
     )
-    # Switched off, it starts no order: nobody is there to start one.
+    # Switched off, it starts no orders: nothing here could start one.
     runs = StrategyRuns(pool, cast("Starter", None), lambda: options)
     request = StrategyRun(account=_ACCOUNT, snapshot_id=str(uuid.uuid4()), nominal_at=datetime.now(UTC))
     began = time.perf_counter()

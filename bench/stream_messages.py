@@ -1,8 +1,8 @@
-"""How fast stream messages are parsed and routed, against a raw `websockets` + `json` loop over a loopback socket.
+"""Rate of parsed and routed stream messages, compared with a raw `websockets` + `json` loop over a loopback socket.
 
-A server in a process of its own sends prepared messages as fast as the reader takes them. The floor receives each frame
+A server in its own process sends prepared messages as fast as the reader accepts them. The floor receives each frame
 and calls `json.loads`; ours is the production stream: reconnecting connection, sequence check, parser, typed events,
-each handed to a consumer that looks it up by symbol. Rounds alternate, so that both see the same machine.
+each passed to a consumer that looks it up by symbol. Rounds alternate, so that both run under the same load.
 
 Aim: at least 0.5 × the floor's rate.
 """
@@ -65,7 +65,7 @@ def _message(channel: str, sequence: int, event: dict[str, Any]) -> str:
 
 
 def _serve(pipe: Connection, count: int) -> None:
-    """The sending process: all messages of the kind that the path names, after the client's first word."""
+    """The sending process: all messages of the kind named in the path, after the client's first message."""
     prepared = {"/ticker": [ticker(number) for number in range(count)], "/user": [user(n) for n in range(count)]}
 
     async def send(connection: ServerConnection) -> None:
@@ -128,7 +128,7 @@ async def _ours(url: str, count: int) -> float:
 
 
 async def run(messages: int = MESSAGES, rounds: int = ROUNDS) -> list[dict[str, Any]]:
-    """Rates in messages a second: one row a kind of message, medians over the rounds, with the ratio to the floor."""
+    """Rates in messages a second: one row per kind of message, medians over the rounds, with the ratio to the floor."""
     ours_end, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, messages), daemon=True)
     process.start()

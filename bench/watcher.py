@@ -1,8 +1,8 @@
-"""The price watcher with 1,000 plans on 50 symbols at 500 ticks a second: its share of a core, and how soon it tells.
+"""The price watcher with 1,000 plans on 50 symbols at 500 ticks a second: its share of a core, and its delay.
 
 Servers are our own children (embedded PostgreSQL, Temporal dev server); prices come from an in-process stream, so that
-what is measured is the watcher with its database and Temporal calls, not a generator of prices. A due exit counts from
-the moment its tick is handed to the stream to the time that the server wrote the signal into the monitor's history.
+the watcher with its database and Temporal calls is measured, not a generator of prices. A due exit is timed from the
+moment its tick is passed to the stream to the time at which the server wrote the signal into the monitor's history.
 
 Aims: less than one core; p99 of tick → signal within 50 ms; less than 5 µs a plan and tick.
 """
@@ -48,11 +48,11 @@ TICKS_PER_SECOND = 500
 DUE_PER_SECOND = 10
 SECONDS = 10.0
 _VICTIMS = (("102.2", "99.6"), ("102.0", "99.4"), ("101.8", "99.2"), ("101.6", "99.0"))
-"""Entry price, and the bid that makes just this one of a symbol's plans due."""
+"""Entry price, and the bid that makes only this one of a symbol's plans due."""
 
 
 async def run(seconds: float = SECONDS) -> list[dict[str, Any]]:
-    """Rows with what was measured, its aim, and whether it holds. `seconds` of steady ticks."""
+    """Rows with the measurement, its aim, and whether it is met. `seconds` of steady ticks."""
     rows = [_idle_cost()]
     async with _servers() as (pool, client):
         rows += await _live(pool, client, seconds)
@@ -60,7 +60,7 @@ async def run(seconds: float = SECONDS) -> list[dict[str, Any]]:
 
 
 def _idle_cost(ticks: int = 20_000) -> dict[str, Any]:
-    """Microseconds of CPU a plan and tick, nothing being due: the ticks alone, without waiting for anything."""
+    """Microseconds of CPU time per plan and tick, with nothing due: the ticks alone, without waiting for anything."""
     now = datetime.now(UTC)
     watch = Watch(
         epoch=1,
@@ -122,7 +122,7 @@ async def _live(pool: Pool, client: Client, seconds: float) -> list[dict[str, An
 
 
 async def _plans(pool: Pool, client: Client, seconds: float) -> list[tuple[str, str, str]]:
-    """All plans, and those that will be due in turn: symbol, the bid that does it, entry key."""
+    """All plans, and those that will be due in turn: symbol, the bid that makes it due, entry key."""
     wanted = min(int(seconds * DUE_PER_SECOND), len(SYMBOLS) * len(_VICTIMS))
     victims = []
     for place in range(PLANS_PER_SYMBOL):
@@ -137,7 +137,7 @@ async def _plans(pool: Pool, client: Client, seconds: float) -> list[tuple[str, 
 
 
 async def _monitor(client: Client, entry_key: str) -> WorkflowHandle[Any, Any]:
-    """A monitor that nobody runs: what counts is when the server has the signal."""
+    """A monitor without a worker: the server's receipt of the signal is measured."""
     return await client.start_workflow(
         EXIT_MONITOR_WORKFLOW,
         MonitorStart(entry_key=entry_key, account=ACCOUNT, symbol=""),
@@ -161,9 +161,10 @@ async def _signal_floor(client: Client) -> float:
 async def _market(
     exchange: FakeExchange, victims: list[tuple[str, str, str]], seconds: float
 ) -> tuple[dict[str, datetime], float, float]:
-    """Steady ticks, and between them those that make one plan due: when each was, share of a core, wall seconds.
+    """Steady ticks, and between them those that make one plan due: returns the time of each, the share of a core, wall
+    seconds.
 
-    The share is the whole process's, so the making of the ticks is in it.
+    The share is the whole process's, so it includes making the ticks.
     """
     streams = {symbol: stream for stream in exchange.market_streams for symbol in stream.symbols}
     ticked: dict[str, datetime] = {}

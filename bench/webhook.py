@@ -1,7 +1,7 @@
-"""How soon an alert is an order at the exchange: from just before the POST to the order's arrival.
+"""Time from an alert to its order at the exchange: from just before the POST to the order's arrival.
 
-As in production, the webhook, the worker and the floor's worker are processes of their own; alerts carry
-a bearer token over one kept-alive connection. The alert's own answer, which waits for the decision, is a row beside it.
+As in production, the webhook, the worker and the floor's worker have their own processes; alerts carry a bearer token
+over one kept-alive connection. The alert's own answer, which waits for the decision, is a separate row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PATIENCE = 30.0
 
 @dataclass
 class _Sender:
-    """Somebody who sends alerts on one kept-alive connection."""
+    """A sender of alerts on one kept-alive connection."""
 
     http: httpx.AsyncClient
 
@@ -119,7 +119,7 @@ async def _until_ready(http: httpx.AsyncClient, child: Child) -> None:
 
 
 async def _close(rig: Rig, key: str) -> None:
-    """Stop the trade out, so that the next alert finds the market as this one did."""
+    """Stop the trade out, so that the market is the same for the next alert."""
     async with asyncio.timeout(_PATIENCE):
         while True:
             if await rig.database.fetchval("SELECT state FROM trades WHERE entry_key = $1", key) == "PROTECTED":
