@@ -1,1 +1,1 @@
-"""Backtests, optimisation and reports, on the same domain code that trades."""
+"""Backtests, optimisation and reports, using the same domain code as trading."""

@@ -1,10 +1,10 @@
-"""What groups of closed trades achieved, with confidence intervals, and why that is not what was configured.
+"""Results of groups of closed trades, with confidence intervals, and why they differ from the configured ones.
 
 Rates have Wilson's interval, means Student's, ratios the delta method's (`domain.statistics` names the sources). A
-group of a few trades has wide ones: that is what they are for. Many groups compared at once will show some difference
-by chance: at 95 %, about one in twenty.
+group of a few trades has wide ones, as it should. Among many groups some differ by chance: at 95 %, about one in
+twenty.
 
-Amounts of different currencies are never added (LEDGER-5): where trades are priced in several, each group is one a
+Amounts of different currencies are never added (LEDGER-5): with trades priced in several, each group is one per
 currency.
 """
 
@@ -51,20 +51,20 @@ __all__ = [
 
 _PLACES = Decimal("1e-8")
 _SCORE_PLACES = Decimal("1e-9")
-"""Scores are stored to so many places."""
+"""Scores are stored with this many places."""
 _EXACT_FLOATS = 2.0**53
 
 Rows = NDArray[np.int64]
-"""Which trades of a table."""
+"""A selection of a table's trades."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """From what was configured to what was achieved: means over trades, fractions of the entry price.
+    """From the configured to the achieved result: means over trades, fractions of the entry price.
 
-    `achieved` = `configured` + `exit_path` + `distance` + `slippage` + `fees`: trades that were closed by another rule
-    than the configured one, the market's distance from the rule's level when it was noticed, the exit's price against
-    that, and what fees took.
+    `achieved` = `configured` + `exit_path` + `distance` + `slippage` + `fees`: closes by another rule than the
+    configured one, the market's distance from the rule's level when the exit became due, the exit's price compared with
+    that, and fees.
     """
 
     trades: int
@@ -79,8 +79,8 @@ class Bridge:
 @dataclass(frozen=True, slots=True)
 class GroupResult:
     """A group of trades in one currency. `pnl`, `fees`, `average_*` in `currency`, `*_fraction` of the entry price,
-    `held` in wall seconds. `slippage` in `currency`, what exits brought beyond the price that made them due (below
-    zero: lost). `average_*` and `slippage` are rounded to eight places.
+    `held` in wall seconds. `slippage` in `currency`: exit proceeds beyond the price that made the exits due (negative:
+    a loss). `average_*` and `slippage` are rounded to eight places.
     """
 
     group: str
@@ -98,7 +98,7 @@ class GroupResult:
     configured: float | None
     """Configured reward:risk, the mean over trades with a profit rule."""
     achieved: Interval
-    """Average win to average loss, after fees."""
+    """Average win divided by average loss, after fees."""
     slippage: Decimal
     slippage_fraction: Interval
     held: Interval
@@ -106,16 +106,16 @@ class GroupResult:
     won: Bridge | None
     lost: Bridge | None
     currency: str = ""
-    """What its trades are priced in; empty where there are none."""
+    """The currency that its trades are priced in; empty without trades."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class IndicatorResult:
-    """Trades for which an indicator fired against those for which it was computed and did not.
+    """Trades for which an indicator fired, compared with those for which it was computed and did not.
 
     One that fired for the other side, or for a strategy that did not decide, is in neither group.
     """
@@ -124,11 +124,11 @@ class IndicatorResult:
     fired: GroupResult
     quiet: GroupResult
     difference: Interval
-    """Mean net fraction when it fired, less when it did not."""
+    """Mean net fraction when it fired, minus that when it did not."""
 
 
 def summary(table: TradeTable) -> GroupResult:
-    """All trades together. Raises ValueError where they are priced in several currencies: see `summaries`."""
+    """All trades together. Raises ValueError if they are priced in several currencies: see `summaries`."""
     found = table.currencies
     if len(found) > 1:
         raise ValueError(f"trades in {', '.join(found)} have no sum: there is one a currency")
@@ -136,7 +136,7 @@ def summary(table: TradeTable) -> GroupResult:
 
 
 def summaries(table: TradeTable) -> list[GroupResult]:
-    """All trades of each currency together; one of nothing where there are none."""
+    """All trades of each currency together; one empty result without trades."""
     return [_result("all", table, rows, currency) for currency, rows in _by_currency(table)]
 
 
@@ -148,7 +148,7 @@ def _by_currency(table: TradeTable) -> list[tuple[str, Rows]]:
 
 
 def group_by(table: TradeTable, labels: Sequence[str | None]) -> list[GroupResult]:
-    """One result a label and currency, by name; trades labelled None are in no group."""
+    """One result per label and currency, sorted by name; trades with the label None are in no group."""
     names = sorted({label for label in labels if label is not None})
     number = {name: position for position, name in enumerate(names)}
     codes = np.array([-1 if label is None else number[label] for label in labels], np.int64)
@@ -162,12 +162,12 @@ def group_by(table: TradeTable, labels: Sequence[str | None]) -> list[GroupResul
 
 
 def by_trigger(table: TradeTable) -> list[GroupResult]:
-    """By what decided the entry."""
+    """By the entry's trigger."""
     return group_by(table, table.trigger)
 
 
 def by_exit(table: TradeTable) -> list[GroupResult]:
-    """By what closed the trade."""
+    """By exit reason."""
     return group_by(table, table.reason)
 
 
@@ -189,7 +189,7 @@ def by_day(table: TradeTable) -> list[GroupResult]:
 
 
 def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
-    """By buckets of the buy score, `width` each (nine places count): from the lower edge to below the upper one.
+    """By buckets of the buy score, `width` each (to nine places): lower edge included, upper one excluded.
 
     Trades without a score are in none.
     """
@@ -205,15 +205,15 @@ def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
 
 
 def _buckets(score: Floats, step: Decimal) -> Floats:
-    """Each score's bucket; NaN without a score. Scores are stored to nine places, so an edge is met exactly."""
+    """Each score's bucket; NaN without a score. Scores are stored to nine places, so edges are exact."""
     units = float(step / _SCORE_PLACES)
     scaled = score * 1e9
-    # Beyond what a float holds to the last of nine places, the division is as good as it gets.
+    # Where a float can't hold nine places, the plain division is the best available.
     return np.floor(np.where(np.abs(scaled) < _EXACT_FLOATS, np.rint(scaled), scaled) / units)
 
 
 def indicators(table: TradeTable) -> list[IndicatorResult]:
-    """Each indicator: trades for which it fired against trades for which it was computed and did not."""
+    """Each indicator: trades for which it fired, compared with those for which it was computed and did not."""
     if len(table.currencies) > 1:
         each = [item for _, rows in _by_currency(table) for item in indicators(table.part(rows))]
         return sorted(each, key=lambda item: item.indicator)
@@ -235,9 +235,9 @@ def indicators(table: TradeTable) -> list[IndicatorResult]:
 
 
 def score_correlation(table: TradeTable) -> Interval:
-    """Of buy score and net result, within triggers: +1 if a higher score always meant more, 0 if it says nothing.
+    """Correlation of buy score and net result, within triggers: +1 if a higher score always meant more, 0 if unrelated.
 
-    Scores of different triggers have different scales (weights, percent of a rise), so that all together they would
+    Scores of different triggers have different scales (weights, percent of a rise), so that over all trades they would
     correlate by which trigger earned more.
     """
     given = ~np.isnan(table.score)
@@ -294,7 +294,7 @@ def _result(name: str, table: TradeTable, rows: Rows, currency: str = "") -> Gro
 
 
 def _money(value: Decimal) -> Decimal:
-    """A mean, or a sum of what was measured, in quote currency: eight places, half-even."""
+    """A mean, or a sum of measured values, in quote currency: eight places, half-even."""
     return round_half_even(value, _PLACES)
 
 

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: lines, bars, points. No script, no network; what a mark stands for is in its title.
+"""Small charts as inline SVG: lines, bars, points. No script, no network; each mark is explained by its title.
 
 Colours come from the page's style sheet by class, so that a chart is readable on light and on dark.
 """
@@ -27,7 +27,7 @@ Label = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar; `good` and `bad` parts are stacked away from zero, a single value goes to one of them."""
+    """One bar; `good` and `bad` parts are stacked away from zero, a single value is one of them."""
 
     label: str
     good: float = 0.0
@@ -47,7 +47,7 @@ class Whisker:
 
 
 def thin(x: Floats, y: Floats, most: int = _MOST_POINTS) -> tuple[Floats, Floats]:
-    """About `most` points at most that keep every extreme: the lowest and highest of each stretch, and both ends."""
+    """At most about `most` points that keep all extremes: the lowest and highest of each stretch, and both ends."""
     if len(x) <= most:
         return x, y
     edges = np.linspace(0, len(x), most // 2 + 1).astype(int)
@@ -60,7 +60,7 @@ def thin(x: Floats, y: Floats, most: int = _MOST_POINTS) -> tuple[Floats, Floats
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that span from `low` to `high`."""
+    """Round numbers from `low` to `high`."""
     raw = (high - low) / count
     size = 10 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw)
@@ -72,7 +72,7 @@ def _number(value: float) -> str:
 
 
 class _Frame:
-    """Where values are on the picture."""
+    """The mapping of values to positions."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: int = _HEIGHT) -> None:
         self.height = height
@@ -114,7 +114,7 @@ def _times(first: float, last: float) -> list[tuple[float, str]]:
 
 
 def line(x: Floats, y: Floats, *, title: str, unit: str, kind: str = "good") -> str:
-    """A curve over time (seconds since 1970, UTC), filled down to zero."""
+    """A curve over time (seconds since 1970, UTC), filled to zero."""
     x, y = thin(x, y)
     if not len(x):
         return ""
@@ -162,12 +162,12 @@ def bars(items: Sequence[Bar], *, title: str, unit: str) -> str:
 
 
 def points(x: Floats, y: Floats, means: Sequence[Whisker], *, title: str, x_name: str, unit: str) -> str:
-    """One dot a trade, and the mean of each bucket with its interval; of many trades an even sample is drawn."""
+    """One dot per trade, and the mean of each bucket with its interval; for many trades an even sample is drawn."""
     if not len(x):
         return ""
     step = max(1, len(x) // _MOST_POINTS)
     drawn_x, drawn_y = x[::step], y[::step]
-    # A few extremes would press everything else onto one line: what lies outside is drawn at the edge.
+    # A few extremes would flatten everything else: values outside the range are drawn at the edge.
     low, high = (float(value) for value in np.quantile(y, (0.005, 0.995)))
     low = min(low, 0.0, *(item.low for item in means)) if means else min(low, 0.0)
     high = max(high, 0.0, *(item.high for item in means)) if means else max(high, 0.0)

@@ -1,4 +1,4 @@
-"""How many filled orders carry the decision behind them, and what fills came without one (LINK-3)."""
+"""How many filled orders are linked to their decision, and which fills have none (LINK-3)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 __all__ = ["ALERT_FROM", "LinkageReport", "SourceLinkage", "read_linkage"]
 
 ALERT_FROM = 10
-"""Zero linkage is alarming with more sighook orders than this."""
+"""Zero linkage is an alarm with more sighook orders than this."""
 
-# An attempt's row is committed right before it is sent.
+# An attempt's row is committed immediately before it is sent.
 _BY_SOURCE = """
 SELECT o.source, count(*) AS filled, count(l.order_key) AS linked, count(l.snapshot_id) AS with_snapshot,
        avg(date_part('epoch', o.first_fill_at - a.prepared_at) * 1000) AS mean_ms,
@@ -46,7 +46,7 @@ SELECT o.order_key FROM orders o LEFT JOIN trade_strategy_link l USING (order_ke
 class SourceLinkage:
     """Filled orders of one source that the system placed.
 
-    Times from placement to first fill in wall milliseconds; what a resting order waits for the market is in them.
+    Times from placement to first fill in wall milliseconds; they include a resting order's wait for the market.
     """
 
     source: str
@@ -64,9 +64,9 @@ class SourceLinkage:
 
 @dataclass(frozen=True, slots=True)
 class LinkageReport:
-    """Linkage by source, and fills by what they found: no order, no metadata, an order that is not ours.
+    """Linkage by source, and fills without an order, without metadata, or with an external order.
 
-    `imported` are older records: there never was an order of ours to find.
+    `imported` are older records, which never had an order of ours.
     """
 
     sources: Sequence[SourceLinkage]
@@ -80,7 +80,7 @@ class LinkageReport:
 
     @property
     def percent(self) -> float | None:
-        """Over all sources; None when nothing has filled."""
+        """Over all sources; None if nothing has filled."""
         filled = sum(item.filled for item in self.sources)
         return 100 * sum(item.linked for item in self.sources) / filled if filled else None
 

@@ -1,8 +1,8 @@
-"""Realised lots for the tax office: one line a part of a sell, as the FIFO book matched it.
+"""Realised lots for the tax office: one line per part of a sell, as the FIFO book matched it.
 
-Amounts in quote currency (`currency`, which differs from line to line); `cost_basis` has the buy's fees in it,
-`net_proceeds` is after the sale's. A part that no lot covers has neither acquisition, cost nor gain: `covered` is no,
-and the owner knows where it came from.
+Amounts are in quote currency (`currency`, which differs from line to line); `cost_basis` includes the buy's fees,
+`net_proceeds` is after the sale's fees. A part that no lot covers has no acquisition time, cost or gain: `covered` is
+no, and only the owner knows its origin.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def _time(column: str) -> str:
 
 
 def _text(column: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula, as `domain.text.spreadsheet_text` has it."""
+    """A text as a cell that no spreadsheet takes for a formula, as in `domain.text.spreadsheet_text`."""
     return f"CASE WHEN {column} ~ '^[{_STARTS}]' THEN chr(39) || {column} ELSE {column} END"
 
 
 _STARTS = "=+@\\t\\r-"
-# The server writes the lines itself: a year's trades are a second and no memory.
+# The server writes the lines itself: a year's trades take a second and no memory.
 _LOTS = f"""
 SELECT {_text("symbol")} AS symbol, trim_scale(size) AS size, {_time("buy_time")} AS acquired,
        {_time("sell_time")} AS sold,
@@ -38,13 +38,14 @@ SELECT {_text("symbol")} AS symbol, trim_scale(size) AS size, {_time("buy_time")
        {_text("split_part(translate(symbol, '_', '-'), '-', 2)")} AS currency
   FROM fifo_allocations WHERE account = $1 AND ($2::timestamptz IS NULL OR sell_time >= $2)
    AND ($3::timestamptz IS NULL OR sell_time < $3) ORDER BY sell_time, sell_fill, buy_time, buy_fill
-"""  # noqa: S608 - of our own columns
+"""  # noqa: S608 - our own columns
 
 
 async def write_realised_lots(
     connection: Any, account: str, out: TextIO, since: datetime | None = None, until: datetime | None = None
 ) -> int:
-    """Write what was sold from `since` until before `until` as CSV; how many lines. Raises the database's errors."""
+    """Write the sales from `since` until before `until` as CSV. Returns the number of lines. Raises the database's
+    errors."""
 
     decoder = codecs.getincrementaldecoder("utf-8")()
 
