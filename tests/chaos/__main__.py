@@ -20,7 +20,7 @@ from tests.chaos.schedule import ChaosTerms, describe, plan_run
 __all__ = ["main"]
 
 _CUT_EVERY = 4
-"""A seed of so many has a power cut."""
+"""One in this many seeds has a power cut."""
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the seeds that were asked for; the exit code."""
+    """Run the requested seeds. Returns the exit code."""
     options = _arguments(argv)
     terms = ChaosTerms(trades=options.trades, crash_points=CRASH_POINTS)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
@@ -57,7 +57,7 @@ def _with_cut(seed: int, terms: ChaosTerms, options: argparse.Namespace) -> Chao
 
 
 def _forget_user_settings() -> None:
-    """A run never touches a database of the user's, and is the same in every shell."""
+    """A run never uses the user's database, and is the same in every shell."""
     for name in list(os.environ):
         own = name.startswith(("BOTTRADER_", "TEMPORAL_")) and name != "BOTTRADER_CACHE"
         if own or name == "DATABASE_URL":

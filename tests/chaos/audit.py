@@ -1,7 +1,7 @@
-"""The audit after a run: our books against the exchange's own, line by line. Pure: evidence in, a table out.
+"""The audit after a run: our books compared with the exchange's own, line by line. Pure: evidence in, a table out.
 
-Every row says what it compared and which subjects are wrong; one wrong subject and the run has failed. Rows without a
-promise (incidents, gates that refused) are there to be read.
+Every row has what it compared and the wrong subjects; one wrong subject fails the run. Rows without a promise
+(incidents, gates that refused) are for information.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _LONGEST_P99 = 10.0
 """Seconds: the promise for the 99th percentile of unprotected time."""
 _FEW = 100
 _FEW_LONGEST = 30.0
-"""Fewer positions have no 99th percentile but their longest: then this is the limit."""
+"""With fewer positions the 99th percentile is the longest: then this is the limit."""
 _TERMINATED_LONGEST = 75.0
-"""The sweep comes each minute."""
+"""The sweep runs each minute."""
 _DIGITS = 60
 _MARK_LOST = timedelta(seconds=1)
-"""PostgreSQL flushes what nobody waits for at least three times a second."""
+"""PostgreSQL flushes asynchronous commits at least three times a second."""
 _AFTER_CUT = timedelta(seconds=5)
 _OF_TRADES = ("OrderWorkflow", "ExitMonitorWorkflow", "ExternalOrderWorkflow")
 _PROTECTIVE = ("STOP_LOSS", "OCO", "TAKE_PROFIT")
@@ -56,7 +56,7 @@ _PROTECTIVE = ("STOP_LOSS", "OCO", "TAKE_PROFIT")
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """`what` was compared, in `figures`; `wrong` names each subject that does not hold."""
+    """`what` was compared, in `figures`; `wrong` names each subject that failed."""
 
     what: str
     figures: str
@@ -70,24 +70,24 @@ class AuditRow:
 
 @dataclass(slots=True)
 class Unprotected:
-    """Seconds for which positions were unprotected: each one's longest stretch while at most one process was away or
-    coming back (which the promise is about), while several were, and all stretches of its life together.
+    """Seconds for which positions were unprotected: each one's longest stretch while at most one process was down or
+    restarting (which the promise is about), while several were, and all stretches of its life together.
     """
 
     single: list[float] = field(default_factory=list)
     several: list[float] = field(default_factory=list)
     total: list[float] = field(default_factory=list)
     cut: list[float] = field(default_factory=list)
-    """Around a power cut: judged by nobody, as nothing of ours can act meanwhile."""
+    """Around a power cut: not judged, as nothing of ours can act meanwhile."""
     no_cut: str = ""
     by_hand: list[float] = field(default_factory=list)
-    """Of trades whose monitor a person terminated, from then on: the sweep starts it again within a minute."""
+    """Of trades whose monitor a person terminated, from then on: the sweep starts a new one within a minute."""
     by_cause: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     longest: list[tuple[float, str]] = field(default_factory=list)
     """Of single: the longest stretches, each with a sentence that says whose, when and why."""
 
     def add(self, other: Unprotected) -> None:
-        """Take another run's positions in."""
+        """Add another run's positions."""
         self.single += other.single
         self.several += other.several
         self.total += other.total
@@ -99,7 +99,7 @@ class Unprotected:
         self.longest += other.longest
 
     def rows(self) -> list[AuditRow]:
-        """The promise, what several faults at once make of it, and the causes."""
+        """The promise, the effect of several faults at once, and the causes."""
         p99 = percentile(self.single, 99)
         wrong: tuple[str, ...] = ()
         if len(self.single) < _FEW:
@@ -143,7 +143,7 @@ class Audit:
 
     @property
     def violations(self) -> list[str]:
-        """Everything that is wrong, a line each."""
+        """All errors, a line each."""
         return [f"{row.what}: {subject}" for row in self.rows for subject in row.wrong]
 
     def text(self) -> str:
@@ -241,7 +241,7 @@ class _Books:
             self.traded[row["order_id"]].append(row)
 
     def resting(self, entry_key: str | None = None) -> dict[str, Decimal]:
-        """Protective orders that are open in both sides' books, by exchange id, with what they have left to sell."""
+        """Protective orders that are open in both sides' books, by exchange id, with their unsold size."""
         found = {}
         for identity, order in self.exchange_orders.items():
             ours = self.orders.get(self.key_of(identity) or "")
@@ -347,7 +347,7 @@ def _sent_once(books: _Books) -> AuditRow:
 
 
 def _sizes(books: _Books) -> AuditRow:
-    """No order has filled more than was wanted, and no trade has sold more than it had."""
+    """No order has filled more than its size, and no trade has sold more than it had."""
     wrong = []
     for intent in books.evidence.intents:
         bought = sum(
@@ -369,7 +369,7 @@ def _sizes(books: _Books) -> AuditRow:
 
 
 def _protected(books: _Books) -> AuditRow:
-    """A trade is closed with nothing left, or open with a plan that is armed (or exiting) and a monitor that runs."""
+    """A trade is closed with nothing left, or open with a plan that is armed (or exiting) and a running monitor."""
     running = {item.workflow_id for item in books.evidence.workflows if item.status == "RUNNING"}
     plans = {row["entry_key"]: row for row in books.evidence.plans}
     wrong, kept, shielded = [], 0, 0
@@ -400,8 +400,8 @@ def _protected(books: _Books) -> AuditRow:
 
 
 def _shields(books: _Books) -> list[str]:
-    """What is to be protected at the exchange is, for all of it, or an open incident says that it can't be; a closed
-    trade has nothing there.
+    """Trades with protection have it at the exchange, for all of their size, or an open incident says that it can't be;
+    a closed trade has nothing there.
     """
     wanted = {intent.order_key for intent in books.evidence.intents if intent.protection is not None}
     excused = {
@@ -423,7 +423,7 @@ def _shields(books: _Books) -> list[str]:
 
 
 def _linkage(books: _Books) -> AuditRow:
-    """Each filled order that the system placed has its link, with the decision it was given and no other."""
+    """Each filled order that the system placed has its link, with exactly its decision."""
     links = {row["order_key"]: row for row in books.evidence.links}
     intents = {intent.order_key: intent for intent in books.evidence.intents}
     filled = {key for identity in books.traded if (key := books.key_of(identity)) is not None}
@@ -462,7 +462,7 @@ def _wrong_link(
 
 
 def _balances(books: _Books) -> AuditRow:
-    """What the ledger's fills make of the deposits is what the exchange has, exactly, in each currency."""
+    """The deposits plus the effect of the ledger's fills equal the exchange's balances, exactly, in each currency."""
     ours: dict[str, Decimal] = {name: row["deposited"] for name, row in books.evidence.balances.items()}
     for fill in books.evidence.fills:
         base, _, quote = fill["symbol"].partition("-")
@@ -487,7 +487,7 @@ def _balances(books: _Books) -> AuditRow:
 
 
 def _fifo(books: _Books) -> AuditRow:
-    """Open lots less what was sold uncovered are the exchange's base balances."""
+    """Open lots less uncovered sells are the exchange's base balances."""
     wrong = []
     lots: dict[str, Decimal] = defaultdict(Decimal)
     for row in books.evidence.fills:
@@ -504,7 +504,7 @@ def _fifo(books: _Books) -> AuditRow:
 
 
 def _allocations(books: _Books) -> AuditRow:
-    """Each sell is matched whole, no lot is used beyond its size, oldest first."""
+    """Each sell is matched completely, no lot is used beyond its size, oldest first."""
     fills = {row["id"]: row for row in books.evidence.fills}
     sold: dict[int, Decimal] = defaultdict(Decimal)
     used: dict[int, Decimal] = defaultdict(Decimal)
@@ -530,7 +530,7 @@ def _allocations(books: _Books) -> AuditRow:
 
 
 def _positions_book(books: _Books) -> AuditRow:
-    """Each trade holds what its own orders bought less what they sold; with the unowned pool that is the balance."""
+    """Each trade holds its own orders' buys less their sells; with the unowned pool that is the balance."""
     wrong = []
     by_trade: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     unowned: dict[str, Decimal] = defaultdict(Decimal)
@@ -558,7 +558,7 @@ def _positions_book(books: _Books) -> AuditRow:
 
 
 def _entries(books: _Books) -> AuditRow:
-    """Every intent that was handed in has a decision, and what was admitted has ended."""
+    """Every intent that was handed in has a decision, and every admitted one has ended."""
     wrong, gates = [], Counter[str]()
     for intent in (*books.evidence.intents, *books.evidence.sells):
         what = f"{intent.role.value.lower()} {intent.order_key}"
@@ -580,7 +580,7 @@ def _entries(books: _Books) -> AuditRow:
 
 
 def _workflows(books: _Books) -> AuditRow:
-    """What has ended doesn't run, what is open does, none failed, none is stuck in a task that can't be done."""
+    """Ended workflows don't run, open ones do, none failed, none is stuck in a workflow task."""
     wrong = []
     states = {item.workflow_id: item for item in books.evidence.workflows}
     open_trades = {key for key, trade in books.trades.items() if trade["state"] != "CLOSED"}
@@ -610,7 +610,7 @@ def _workflows(books: _Books) -> AuditRow:
 
 
 def _orphans(books: _Books) -> AuditRow:
-    """`temporal workflow list` shows as running only what belongs to an open order or trade, and the system's own."""
+    """`temporal workflow list` shows as running only workflows of open orders and trades, and the system's own."""
     open_trades = {key for key, trade in books.trades.items() if trade["state"] != "CLOSED"}
     at_work = {key for key, order in books.orders.items() if not order["finished"]}
     wanted = {order_workflow_id(key) for key in open_trades | at_work} | {exit_workflow_id(key) for key in open_trades}
@@ -641,10 +641,10 @@ def _cuts(books: _Books) -> AuditRow:
 
 
 def _unmarked(books: _Books) -> Counter[str]:
-    """Arrivals whose mark a power cut, or a kill of PostgreSQL, may have taken with it, by client order id.
+    """Arrivals whose mark a power cut, or a kill of PostgreSQL, may have lost, by client order id.
 
-    The row of an attempt is flushed before anything is sent; only that it was sent is not, as the identical body may be
-    sent again under its id. What PostgreSQL has not written yet, 0.6 s of it at most, is gone when it is killed.
+    An attempt's row is flushed before anything is sent; only the mark that it was sent is not, as the identical body
+    may be sent again under its id. Up to 0.6 s of unflushed commits are lost when PostgreSQL is killed.
     """
     evidence = books.evidence
     lost = [*evidence.cuts, *evidence.database_kills]
@@ -730,7 +730,7 @@ def _unprotected(books: _Books, positions: Iterable[Position]) -> Unprotected:
 
 
 def _in_words(position: Position, stretch: Span, spans: Mapping[str, list[Span]]) -> tuple[float, str]:
-    """A stretch's seconds, and whose it is, from when to when, and what it is made of."""
+    """A stretch's seconds, and whose it is, its start and end, and its causes."""
     seconds = length([stretch])
     parts = {cause: length(covered(stretch, found)) for cause, found in spans.items()}
     why = ", ".join(f"{cause} {part:.1f} s" for cause, part in parts.items() if part)

@@ -1,7 +1,7 @@
-"""A chaos run: trades on a real stack while its processes, connections and messages go wrong, then stillness and audit.
+"""A chaos run: trades on a real stack with failing processes, connections and messages, then quiet and audit.
 
-Everything is real: PostgreSQL, Temporal, the paper exchange and two workers are processes, and the run does to them
-what machines and networks do. What it does, and after what, is `schedule.plan_run`'s; here it is only carried out.
+Everything is real: PostgreSQL, Temporal, the paper exchange and two workers are processes, and the run causes the
+faults of machines and networks. The actions and their order are from `schedule.plan_run`; this module carries them out.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ _ENVIRONMENT = {
     # Two workers share the account's rate.
     "BOTTRADER_EXCHANGE__PRIVATE_REQUESTS_PER_S": "15",
     "BOTTRADER_EXCHANGE__PUBLIC_REQUESTS_PER_S": "5",
-    # A late request is accepted after 5 s at most, so absence is proof after 15.
+    # A late request is accepted after at most 5 s, so absence is proof after 15.
     "BOTTRADER_ORDERS__UNKNOWN_RESOLUTION_S": "15",
     "BOTTRADER_STREAMS__FIRST_FRAME_TIMEOUT_S": "4",
     "BOTTRADER_STREAMS__IDLE_TIMEOUT_S": "5",
     "BOTTRADER_STREAMS__RECONNECT_MAX_S": "3",
     "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "1000",
     "BOTTRADER_WATCHER__SHARDS": "2",
-    # The matrix that sells by signal is the harness's own; one of the real strategy's would take its place.
+    # The matrix that sells by signal is the harness's own; the real strategy's would replace it.
     "BOTTRADER_STRATEGY__INTERVAL_S": "86400",
     # A strategy that is switched off sells nothing by its matrix; this one never buys.
     "BOTTRADER_STRATEGY__ENABLED": "true",
@@ -113,9 +113,9 @@ Say = Callable[[str], None]
 
 @dataclass
 class Rig:
-    """A stack with two workers, an exchange elsewhere in step mode, and all that tells of it.
+    """A stack with two workers, an exchange elsewhere in step mode, and everything that records it.
 
-    `disk` is what the stack's files are on, where its machine can lose its power.
+    `disk` has the stack's files, if its machine can lose power.
     """
 
     stack: LocalStack
@@ -124,13 +124,13 @@ class Rig:
     ledger: Any
     workers: dict[str, WorkerSlot]
     no_names: Path
-    """While this file is there, the workers' name server is away."""
+    """While this file exists, the workers' name server is down."""
     disk: PowerCutDisk | None = None
     notes: Notes = field(default_factory=Notes)
 
     async def cut_power(self, seconds: float, in_the_dark: Awaitable[object] | None = None) -> None:
-        """Everything of ours is killed at one moment, what was not flushed to the disk is lost, and `seconds` later all
-        starts again from what is left. The exchange goes on, and `in_the_dark` happens there meanwhile.
+        """Kill all our processes at one moment, lose unflushed data on the disk, and after `seconds` start everything
+        again from the rest. The exchange continues, and `in_the_dark` happens there meanwhile.
         """
         disk = self.disk
         if disk is None:
@@ -152,20 +152,20 @@ class Rig:
         self.notes.cut(since)
 
     async def start_workers(self) -> None:
-        """Start all, and wait until orders are worked on."""
+        """Start all, and wait until orders are processed."""
         began = time.time()
         for slot in self.workers.values():
             await slot.start()
         async with asyncio.timeout(40):
-            while not await polled_since(self.client, "orders", began):  # noqa: ASYNC110 - it happens in other processes
+            while not await polled_since(self.client, "orders", began):  # noqa: ASYNC110 - the condition depends on other processes
                 await asyncio.sleep(0.1)
 
     async def stop_stack(self) -> None:
-        """Stop the servers that run now."""
+        """Stop the running servers."""
         await self.stack.stop()
 
     async def price(self, symbol: str, bid: Decimal, volume: Decimal | None = None) -> None:
-        """Move the touch of a symbol, and write down that it did."""
+        """Move the touch of a symbol, and record it."""
         await self.control.set_price(symbol, bid, bid + TICK, volume)
         self.notes.price(symbol, bid)
 
@@ -179,12 +179,12 @@ async def open_rig(
     seed: int = 1,
     power_cut: bool = False,
 ) -> AsyncIterator[Rig]:
-    """Start everything on an empty folder; its processes are gone afterwards, the folder stays.
+    """Start everything on an empty folder; its processes are stopped afterwards, the folder stays.
 
-    With `power_cut` the servers' files are on a disk that can lose its power. The exchange's never are.
+    With `power_cut` the servers' files are on a disk that can lose power. The exchange's never are.
     """
     products = _products_file(data, symbols)
-    # Fees so low that a signal finds trades that gain more than both, as the market moves by 0.3 % a beat.
+    # Fees so low that a signal finds trades that gain more than both, as the market moves by 0.3 % per beat.
     fees = ["--maker-fee", "0.0002", "--taker-fee", "0.0004"]
     arguments = [
         *fees,
@@ -240,7 +240,7 @@ async def open_rig(
 
 
 def _reached(addresses: Mapping[str, str]) -> dict[str, str]:
-    """How our processes find the exchange."""
+    """How our processes reach the exchange."""
     names = ("rest", "stream", "user_stream", "ca_file", "key_file")
     return {f"BOTTRADER_EXCHANGE__{name.upper()}": addresses[name] for name in names}
 
@@ -248,7 +248,7 @@ def _reached(addresses: Mapping[str, str]) -> dict[str, str]:
 def _products_file(data: Path, symbols: Sequence[str]) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     products = data / "products.json"
-    # The twin of a -USDC product is there, as at the venue, and not traded.
+    # The twin of a -USDC product exists, as at the venue, and is not traded.
     twins = {symbol.removesuffix("C") for symbol in symbols if symbol.endswith("-USDC")} - set(symbols)
     products.write_text(json.dumps({"products": [_product(symbol) for symbol in (*symbols, *sorted(twins))]}))
     return products
@@ -280,14 +280,14 @@ class ChaosRun:
     intents: dict[int, OrderIntent] = field(default_factory=dict)
     sells: dict[int, OrderIntent] = field(default_factory=dict)
     decided: dict[int, str] = field(default_factory=dict)
-    """Order keys of what was handed in: entries by their number, sells by its negative less one."""
+    """Order keys of the handed-in orders: entries by their number, sells by their negative number less one."""
     begun: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def drive(self) -> None:
-        """Carry the schedule out, end every fault, steer the market so that all closes, and wait for stillness."""
+        """Carry out the schedule, end every fault, steer the market so that all trades close, and wait for quiet."""
         beats = plan_run(self.seed, self.terms)
         began = time.monotonic()
         for beat in beats:
@@ -303,7 +303,7 @@ class ChaosRun:
     # --- actions ----------------------------------------------------------------------------------------------------
 
     async def _begin(self, action: ChaosAction) -> None:
-        """Begin an action; what takes its time goes on beside the run."""
+        """Begin an action; slow ones continue beside the run."""
         control, rig = self.rig.control, self.rig
         match action:
             case Price():
@@ -403,7 +403,7 @@ class ChaosRun:
         )
 
     async def _enter(self, number: int, intent: OrderIntent) -> None:
-        """Hand the intent in until there is an answer, as a strategy does: the key makes that safe."""
+        """Hand the intent in until there is an answer, like a strategy: the key makes that safe."""
         deadline = time.monotonic() + _ENTER_SECONDS
         while True:
             try:
@@ -420,7 +420,7 @@ class ChaosRun:
             return
 
     async def _sell(self, action: Sell) -> None:
-        """A person sells a part of a trade, as `bottrader sell --trade` does; refused where it is taken already."""
+        """A person sells a part of a trade, as by `bottrader sell --trade`; refused if it is already claimed."""
         entry = self.intents.get(action.number)
         if entry is None:
             return
@@ -446,7 +446,7 @@ class ChaosRun:
         await self._enter(-1 - action.number, intent)
 
     async def _signal(self, action: Signal) -> None:
-        """A strategy run stores its row of the matrix; one that can't is lost, as a run is."""
+        """A strategy run stores its row of the matrix; if it can't, the row is lost, like a failed run's."""
         try:
             await self.rig.ledger.execute(
                 """INSERT INTO market_snapshots (account, snapshot_id, symbol, at, action, sell_score)
@@ -461,7 +461,7 @@ class ChaosRun:
             self.begun.append(f"no matrix for {action.symbol}: {problem}")
 
     async def _without_names(self, action: Names) -> None:
-        """No name is found for a while, and every connection to the exchange has to be made anew."""
+        """No name resolves for a while, and every connection to the exchange must be made again."""
         rig = self.rig
         async with self._locks.setdefault("names", asyncio.Lock()):
             rig.no_names.touch()
@@ -473,7 +473,7 @@ class ChaosRun:
                 rig.no_names.unlink()
 
     async def _ask(self, number: int, update: str) -> None:
-        """A person cancels or closes; asked again while nobody answers, given up when it is refused."""
+        """A person cancels or closes; repeated while there is no answer, given up when refused."""
         intent = self.intents.get(number)
         if intent is None:
             return
@@ -495,7 +495,7 @@ class ChaosRun:
                 return
 
     async def _terminate(self) -> None:
-        """A person's mistake; where there is no monitor yet, or any more, it hits nothing."""
+        """A person's mistake; without a running monitor it has no effect."""
         try:
             async with asyncio.timeout(5):
                 key = await self.rig.ledger.fetchval(
@@ -524,7 +524,7 @@ class ChaosRun:
             await asyncio.sleep(0.4)
 
     async def _outage(self, action: Outage) -> None:
-        """Take a process away for a while; two outages of one target follow each other."""
+        """Stop a process for a while; two outages of one target are never at the same time."""
         names = ["worker-a", "worker-b"] if action.target == "workers" else [action.target]
         async with contextlib.AsyncExitStack() as held:
             for name in names:
@@ -536,7 +536,7 @@ class ChaosRun:
                 self.rig.notes.outage(since)
 
     async def _cut(self, action: Cut) -> None:
-        """The machine loses its power, after whatever is away just now has come back."""
+        """The machine loses its power, after stopped processes have come back."""
         async with contextlib.AsyncExitStack() as held:
             for name in ("worker-a", "worker-b", "temporal", "postgres"):
                 await held.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
@@ -576,20 +576,20 @@ class ChaosRun:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def _end_faults(self) -> None:
-        """No new fault from here on; processes that are away come back by themselves, and a wrong clock stays wrong."""
+        """No new fault from here on; stopped processes come back by themselves, and a wrong clock stays wrong."""
         control = self.rig.control
         await control.clear_faults()
         await control.latency(accept=0, cancel=0)
 
     async def _steer_home(self) -> None:
-        """Let the market fall past every tight stop, then swing so that limit exits fill, until all is still."""
+        """Let the market fall past every tight stop, then oscillate so that limit exits fill, until all is quiet."""
         began = time.monotonic()
         for number, slot in self.rig.workers.items():
             await slot.start()
             self.say(f"{number}: ended by itself {slot.ended_by_itself} times")
         still, swing, waiting = 0, 0, "nothing asked yet"
         while (passed := time.monotonic() - began) < _QUIET_SECONDS:
-            # What is bought on the way down is to be sold, too, so it goes on falling.
+            # Positions bought on the way down must be sold, too, so it goes on falling.
             bid = (Decimal(100) * _CRASH_TO * _FALL ** int(passed / _FALL_SECONDS)).quantize(TICK)
             for symbol in self.terms.symbols:
                 at = bid + (swing % 4) * TICK
@@ -608,7 +608,7 @@ class ChaosRun:
         self.problems.append(f"not still after {_QUIET_SECONDS:.0f} s: {waiting}")
 
     async def _unquiet(self) -> str:
-        """What is still going on; empty when nothing is. Protection of trades that are kept rests, which is quiet."""
+        """Everything still going on; empty if quiet. Protection of kept trades rests, which counts as quiet."""
         ledger = self.rig.ledger
         resting = {row["order_key"]: row["exchange_order_id"] for row in await ledger.fetch(_RESTING)}
         checks = {
@@ -646,7 +646,7 @@ class ChaosRun:
         return ", ".join(f"{number} {what}" for what, number in checks.items() if number)
 
     async def _not_replaced(self) -> int:
-        """Open trades whose monitor a person terminated, and for which the sweep has not started another yet."""
+        """Open trades whose monitor a person terminated, before the sweep has started another."""
         hit = [key for _, key in self.rig.notes.terminated]
         still_open = await self.rig.ledger.fetch(
             "SELECT entry_key FROM trades WHERE state <> 'CLOSED' AND entry_key = ANY($1)", hit
@@ -679,7 +679,7 @@ _LIVE = frozenset({"PENDING", "OPEN", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED"})
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a seed. `kept` is its data folder, if it is still there."""
+    """The result of a seed. `kept` is its data folder, if it still exists."""
 
     seed: int
     audit: Audit
@@ -701,9 +701,9 @@ async def run_seed(
     inspect: Callable[[Rig, Evidence], Awaitable[None]] | None = None,
     keep: bool = False,
 ) -> Verdict:
-    """Run one seed on a fresh stack below `folder` and audit it; `inspect` may look at the stack before it goes.
+    """Run one seed on a new stack below `folder` and audit it; `inspect` may read the stack before it is stopped.
 
-    The data folder is kept, with schedule and evidence, if anything is wrong or `keep` says so, else removed.
+    The data folder is kept, with schedule and evidence, if anything is wrong or `keep` is set, else removed.
     """
     data = folder / f"seed-{seed}"
     shutil.rmtree(data, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""A disk that can lose its power: what had not been flushed to it is gone, as on a machine.
+"""A disk that can lose power: unflushed data is lost, as on a machine.
 
-Two file systems, one in a file of the other. The inner one is the machine's; the outer one is its disk with the cache
-that a disk has. At the cut the outer one is shut without its log (EXT4_IOC_SHUTDOWN), so it keeps of the inner one's
-file only what an fsync has pushed through, and what it happened to write by itself: what the inner one had in memory
-is lost, and so is what it had written and not flushed. The backing file is then copied as it is, without a sync, and
-mounted as after a power cut: both file systems replay their logs.
+Two file systems, one in a file of the other. The inner one is the machine's; the outer one is its disk with a disk's
+cache. At the cut the outer one is shut down without its log (EXT4_IOC_SHUTDOWN), so it keeps of the inner one's file
+only data flushed by an fsync or written in the background: data in the inner one's memory is lost, and so is data that
+was written and not flushed. The backing file is then copied without a sync and mounted as after a power cut: both file
+systems replay their logs.
 
-Needs root and loop devices. What it can't show: a disk that says "flushed" and lies, and sectors that are torn.
+Needs root and loop devices. It can't show a disk that reports a flush falsely, or torn sectors.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _BUSY_SECONDS = 15.0
 
 
 class NotMounted(Exception):
-    """The disk can't be had here; the message says why."""
+    """The disk can't be created here; the message says why."""
 
 
 def why_no_power_cut() -> str | None:
-    """Why power cuts can't be tried on this machine, in a few words; None: they can."""
+    """Why power cuts can't be tested on this machine, in a few words; None if they can."""
     if os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "needs root"
     missing = [name for name in _NEEDED if shutil.which(name) is None]
@@ -53,7 +53,7 @@ def why_no_power_cut() -> str | None:
 
 
 class PowerCutDisk:
-    """`machine` is the folder that a machine's files go to; `cut`, then `restore`, any number of times.
+    """`machine` is the folder for a machine's files; `cut`, then `restore`, any number of times.
 
     Sizes are in MiB.
     """
@@ -66,7 +66,7 @@ class PowerCutDisk:
         self._mounted: list[Path] = []
 
     def open(self) -> None:
-        """Make both file systems and mount them. Raises NotMounted."""
+        """Create both file systems and mount them. Raises NotMounted."""
         for folder in (self._disk, self.machine):
             folder.mkdir(parents=True, exist_ok=True)
         disk_size, machine_size = self._sizes
@@ -85,12 +85,12 @@ class PowerCutDisk:
             raise
 
     def cut(self) -> None:
-        """The power is gone: nothing that is not on the disk by now gets there any more."""
+        """Cut the power: nothing more reaches the disk."""
         for folder in (self._disk, self.machine):
             _shut(folder)
 
     def restore(self) -> None:
-        """Copy the disk as it is, and mount the copy at the same place. Raises NotMounted."""
+        """Copy the disk unchanged, and mount the copy at the same place. Raises NotMounted."""
         self.close()
         copy = self._image.with_suffix(".copy")
         _run("cp", "--sparse=never", str(self._image), str(copy))
@@ -99,7 +99,7 @@ class PowerCutDisk:
         self._mount(self._inner, self.machine)
 
     def close(self) -> None:
-        """Unmount what is mounted; the image stays. Raises NotMounted where something holds it for 15 s."""
+        """Unmount the file systems; the image stays. Raises NotMounted if something uses it for 15 s."""
         while self._mounted:
             deadline = time.monotonic() + _BUSY_SECONDS
             while True:
@@ -108,7 +108,7 @@ class PowerCutDisk:
                 except NotMounted:
                     if time.monotonic() > deadline:
                         raise
-                    time.sleep(0.1)  # a process that was killed closes its files on its way out
+                    time.sleep(0.1)  # a killed process still has to close its files
                 else:
                     break
             self._mounted.pop()
@@ -123,7 +123,7 @@ class PowerCutDisk:
 
 
 def _fill(image: Path, size: int) -> None:
-    # Written, so that no flush has to wait for the file system below to find room: a disk has its sectors.
+    # Written in full, so that no flush waits for the file system below to find room: a disk has its sectors.
     _run("dd", "if=/dev/zero", f"of={image}", "bs=1M", f"count={size}")
 
 

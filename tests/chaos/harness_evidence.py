@@ -1,4 +1,4 @@
-"""What an audit looks at: the exchange's own books, our ledger and Temporal's workflows, read once after a run."""
+"""The evidence of an audit: the exchange's own books, our ledger and Temporal's workflows, read once after a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class RunningWorkflow:
-    """A workflow execution as Temporal knows it. `stuck_task` is the attempt of its workflow task, 0 or 1 if well."""
+    """A workflow execution in Temporal. `stuck_task` is the attempt of its workflow task, 0 or 1 if normal."""
 
     workflow_id: str
     kind: str
@@ -70,10 +70,10 @@ class Evidence:
     workflows: list[RunningWorkflow] = field(default_factory=list)
     """Every order's and monitor's latest run."""
     running: list[RunningWorkflow] = field(default_factory=list)
-    """What `temporal workflow list` shows as running, of any kind."""
+    """Workflows of any kind that `temporal workflow list` shows as running."""
     intents: list[OrderIntent] = field(default_factory=list)
     sells: list[OrderIntent] = field(default_factory=list)
-    """What people wanted to sell of trades."""
+    """Sells of trades that people wanted."""
     prices: list[PriceNote] = field(default_factory=list)
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Evidence:
     terminated: list[tuple[datetime, str]] = field(default_factory=list)
     """Monitors that a person terminated: when, and the entry's key."""
     no_cut: str = ""
-    """Why there was no power cut, where there should have been one."""
+    """Why there was no planned power cut."""
     problems: list[str] = field(default_factory=list)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -97,7 +97,7 @@ async def collect(
     sells: Sequence[OrderIntent] = (),
     problems: Sequence[str] = (),
 ) -> Evidence:
-    """Read all sides. The database's rows are of one moment."""
+    """Read all sides. The database's rows are from one moment."""
     evidence = Evidence(
         intents=list(intents),
         sells=list(sells),
@@ -122,7 +122,7 @@ async def collect(
 
 
 async def _workflows(client: Client, evidence: Evidence) -> tuple[list[RunningWorkflow], list[RunningWorkflow]]:
-    """Orders and monitors, and all that runs. Visibility lags: what still runs but should not is asked again."""
+    """Orders and monitors, and all running workflows. Visibility lags: unexpected ones are checked again."""
     ended = {f"order-{row['order_key']}" for row in evidence.orders if row["finished"]}
     open_trades = {row["entry_key"] for row in evidence.trades if row["state"] != "CLOSED"}
     ended -= {f"order-{key}" for key in open_trades}
@@ -160,7 +160,7 @@ async def _workflows(client: Client, evidence: Evidence) -> tuple[list[RunningWo
 
 
 def evidence_text(evidence: Evidence) -> str:
-    """All of it as JSON, for whoever looks into a failing seed."""
+    """All of it as JSON, for the analysis of a failing seed."""
 
     def plain(value: object) -> object:
         if isinstance(value, OrderIntent):

@@ -1,4 +1,4 @@
-"""Histories of workflows that met faults, kept so that `tests/workflow/test_replay.py` runs them on today's code."""
+"""Histories of workflows with faults, kept for `tests/workflow/test_replay.py` to replay on today's code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 
 
 async def outlines(client: Client) -> str:
-    """Every order's and monitor's history, a line an event: when, what, by whom and at which try."""
+    """Every order's and monitor's history, a line per event: when, what, by whom and at which attempt."""
     lines: list[str] = []
     for name, events in (await _of_trades(client)).items():
         lines += [name, *(_outline(event) for event in events)]
@@ -34,9 +34,7 @@ async def outlines(client: Client) -> str:
 
 
 async def most_tries(client: Client, since: datetime) -> int:
-    """So often the workflow task or activity that came back most often, in any order or monitor started since, was
-    handed out.
-    """
+    """The highest attempt of a workflow task or activity, in any order or monitor started since."""
     found = 0
     for events in (await _of_trades(client, since)).values():
         found = max(found, *(int(_attributes(event).get("attempt", 1)) for event in events))
@@ -76,9 +74,9 @@ def _outline(event: dict[str, Any]) -> str:
 
 
 async def save_worst_histories(client: Client, folder: Path) -> list[str]:
-    """Write the history with the most trouble of each kind of workflow to `folder`; the names of the files.
+    """Write the history with the most faults of each kind of workflow to `folder`. Returns the names of the files.
 
-    A history with more than 400 events is left out: what it shows, a shorter one shows, too.
+    A history with more than 400 events is left out: a shorter one has the same faults.
     """
     worst: dict[str, tuple[int, str, dict[str, Any]]] = {}
     async for item in client.list_workflows():
@@ -92,7 +90,7 @@ async def save_worst_histories(client: Client, folder: Path) -> list[str]:
 
 
 def _troubled(event: dict[str, Any]) -> int:
-    """Whether the event is a fault, or tells of tries that failed before it."""
+    """Whether the event is a fault, or has failed attempts before it."""
     started = event.get("activityTaskStartedEventAttributes", {})
     marker = event.get("markerRecordedEventAttributes", {})
     return int(

@@ -1,7 +1,7 @@
-"""A worker's process with a name server that can be away: while a file is there, no name is found in this process.
+"""A worker's process with a name server that can be down: while a file exists, no name resolves in this process.
 
-`python -m tests.chaos.harness_names worker …` is `bottrader worker …`. Addresses in figures are found all the same, so
-the run has the workers call the exchange `localhost`.
+`python -m tests.chaos.harness_names worker …` is `bottrader worker …`. Numeric addresses still work, so the run has the
+workers call the exchange `localhost`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NO_NAMES = "CHAOS_NO_NAMES"
 
 
 def by_name(environment: Mapping[str, str], no_names: Path) -> dict[str, str]:
-    """A worker's environment in which the exchange has a name, and where names are away while `no_names` is there."""
+    """A worker's environment in which the exchange has a name, and names don't resolve while `no_names` exists."""
     named = {
         name: value.replace("127.0.0.1", "localhost")
         for name, value in environment.items()

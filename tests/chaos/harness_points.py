@@ -11,4 +11,4 @@ CRASH_POINTS = (
     "before_exit_acknowledgement",
     "before_record",
 )
-"""Before a body is sent, after the exchange took it and before we know, and before a report is in the ledger."""
+"""Before a body is sent, after the exchange accepted it and before we know, and before a report is in the ledger."""

@@ -1,8 +1,8 @@
-"""How long positions were unprotected, from what the run wrote down. Pure. Times are zoned, spans in seconds.
+"""How long positions were unprotected, from a run's records. Pure. Times are zoned, spans in seconds.
 
 A position is unprotected from a fill at the exchange until the exit plan that covers it is written, while it is armed
-and nobody holds the lease to watch its price, and while a price stop is due and no exit order is at the exchange. What
-rests there to protect it is such an order: nobody has to watch it.
+and nobody holds the lease to watch its price, and while a price stop is due and no exit order is at the exchange. A
+protective order that rests there is such an order: it needs no watcher.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = [
 
 Span = tuple[datetime, datetime]
 _RECOVERY = timedelta(seconds=5)
-"""An outage counts for this long after the process is started again: it has to start, and to take over."""
+"""An outage counts for this long after the process is started again: it must start, and take over."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanNote:
-    """The exit plan as it was written at `at`."""
+    """The exit plan as written at `at`."""
 
     at: datetime
     state: str
@@ -42,8 +42,8 @@ class PlanNote:
 
 @dataclass(slots=True)
 class Position:
-    """One trade: its fills at the exchange (time, cumulative size), when each size was in our books, its plan, its
-    exit orders (from, to), the soft stop as a fraction, and the leases under which its price is watched.
+    """One trade: its fills at the exchange (time, cumulative size), when each size was in our books, its plan, its exit
+    orders (from, to), the soft stop as a fraction, and the leases under which its price is watched.
     """
 
     entry_key: str
@@ -72,7 +72,7 @@ def gaps_between(held: Iterable[Span], since: datetime, until: datetime) -> list
 
 
 def split_by_outages(spans: Iterable[Span], outages: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-    """Those in which at most one process was away or had just come back, and those with several."""
+    """The spans in which at most one process was down or had just come back, and those with several."""
     single: list[Span] = []
     several: list[Span] = []
     for begin, end in spans:
@@ -93,7 +93,7 @@ def length(spans: Iterable[Span]) -> float:
 
 
 def stretches(spans: Iterable[Span]) -> list[Span]:
-    """The spans with those that touch or overlap made one."""
+    """The spans, with touching or overlapping ones merged."""
     found: list[Span] = []
     for begin, end in sorted(spans):
         if found and begin <= found[-1][1]:
@@ -114,7 +114,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def spans_of(
     position: Position, unwatched: Sequence[Span], prices: Sequence[tuple[datetime, Decimal]], end: datetime
 ) -> Mapping[str, list[Span]]:
-    """The unprotected spans of a position by cause. `unwatched` is when nobody held the lease, `prices` the bids."""
+    """The unprotected spans of a position by cause. `unwatched` are the times without a lease holder, `prices` the
+    bids."""
     until = position.end or end
     if not position.bought:
         return {}
@@ -149,7 +150,7 @@ def _armed_spans(position: Position, until: datetime) -> list[Span]:
 
 
 def _overdue(position: Position, prices: Sequence[tuple[datetime, Decimal]], until: datetime) -> list[Span]:
-    """From the first bid at or below the soft stop to the exit order, or to where the price has recovered."""
+    """From the first bid at or below the soft stop to the exit order, or to the price's recovery."""
     found: list[Span] = []
     due: datetime | None = None
     for at, level in _levels(position, prices, until):

@@ -1,5 +1,5 @@
-"""What a run writes down beside the system, so that protection can be judged afterwards: triggers in the ledger's
-database keep every change of leases, exit plans and fills with its time, and every price and clock setting is noted.
+"""A run's own records, so that protection can be judged afterwards: triggers in the ledger's database store every
+change of leases, exit plans and fills with its time, and every price and clock setting is recorded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CREATE TRIGGER chaos_fill AFTER INSERT ON fills FOR EACH ROW WHEN (NEW.origin = 
 
 
 async def install_recorder(connection: Any) -> None:
-    """Put the triggers into a migrated database of the run's own."""
+    """Create the triggers in a migrated database of the run's own."""
     await connection.execute(_RECORDER)
 
 
@@ -48,18 +48,18 @@ class PriceNote:
 
 @dataclass(slots=True)
 class Notes:
-    """What the run itself did to the exchange, with its time."""
+    """The run's own actions at the exchange, with their times."""
 
     prices: list[PriceNote] = field(default_factory=list)
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """From when to when a process was away, which one doesn't matter."""
+    """Start and end of each process's outage, whichever process it was."""
     terminated: list[tuple[datetime, str]] = field(default_factory=list)
     """When the monitor of which entry was terminated by hand."""
     cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """From when to when the machine was without power, or starting."""
+    """Start and end of the machine's power cut, including its restart."""
     database_kills: list[tuple[datetime, datetime]] = field(default_factory=list)
-    """From when to when PostgreSQL was killed, or starting."""
+    """Start and end of PostgreSQL's outage, including its restart."""
 
     def price(self, symbol: str, bid: Decimal) -> None:
         """The market has moved."""
@@ -70,16 +70,16 @@ class Notes:
         self.skews.append((datetime.now(UTC), seconds))
 
     def outage(self, since: datetime) -> None:
-        """A process that went away at `since` has been started again."""
+        """A process that stopped at `since` has been started again."""
         self.outages.append((since, datetime.now(UTC)))
 
     def cut(self, since: datetime) -> None:
-        """The machine that lost its power at `since` is up again, and its workers ask for work."""
+        """The machine that lost its power at `since` is up again, and its workers poll."""
         self.cuts.append((since, datetime.now(UTC)))
 
 
 def true_time(exchange_time: datetime, skews: list[tuple[datetime, float]]) -> datetime:
-    """Wall time of a moment that the exchange's clock, off by what was set at the time, has stamped."""
+    """Wall time of a moment stamped by the exchange's clock with its offset at that time."""
     best = exchange_time
     for place, (since, seconds) in enumerate(skews):
         moment = exchange_time - timedelta(seconds=seconds)

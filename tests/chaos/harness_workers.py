@@ -19,8 +19,8 @@ _RESTART_SECONDS = 0.5
 
 
 class WorkerSlot:
-    """A place for one worker with every role. A worker that ends by itself is started again, one that was killed is
-    when `start` is called. `died` hears of each death at a named point, when the next worker runs: since when.
+    """A slot for one worker with every role. A worker that ends by itself is restarted, a killed one when `start` is
+    called. `died` is called for each death at a named point, when the next worker runs: with the time of the death.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class WorkerSlot:
         self._crashes = 0
         self._died = died
         self._is_to_die = False
-        """The worker that runs dies at a named point."""
+        """The running worker dies at a named point."""
         self.ended_by_itself = 0
 
     @property
     def pid(self) -> int | None:
-        """The process id; None while there is none."""
+        """The process id; None if it doesn't run."""
         return self._child.pid if self._child is not None and self._child.running else None
 
     async def start(self) -> None:
@@ -57,11 +57,11 @@ class WorkerSlot:
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def release(self) -> None:
-        """Watch no longer, and leave the worker as it is to whoever kills it; `kill` and `start` go on."""
+        """Stop watching, and leave the worker to whoever kills it; `kill` and `start` still work."""
         await self._stop_keeping()
 
     async def kill(self) -> None:
-        """SIGKILL; it stays away until `start`."""
+        """SIGKILL; it stays down until `start`."""
         await self._stop_keeping()
         if self._child is not None:
             await self._child.kill()
@@ -76,7 +76,7 @@ class WorkerSlot:
             self._child = None
 
     def freeze(self) -> None:
-        """SIGSTOP: it stands still, with all its connections open."""
+        """SIGSTOP: it stops, with all its connections open."""
         self._signal(signal.SIGSTOP)
 
     def wake(self) -> None:
@@ -84,7 +84,7 @@ class WorkerSlot:
         self._signal(signal.SIGCONT)
 
     async def crash_at(self, point: str) -> None:
-        """Have the next worker in this place die at a named point; the one after it lives."""
+        """Make the next worker in this slot die at a named point; the one after it lives."""
         self._crashes += 1
         self._crash_at = f"{point}={self._log.with_suffix(f'.crash-{self._crashes}')}"
         await self.kill()

@@ -1,7 +1,7 @@
-"""What a chaos run does, decided before it starts: the same seed gives the same actions at the same beats.
+"""The actions of a chaos run, decided before it starts: the same seed gives the same actions at the same beats.
 
-A beat is one step of the run, a good half second long: the market moves, an entry is decided, and things go wrong. How
-long what it causes takes is the machine's, so timings differ from run to run; what is done, and after what, doesn't.
+A beat is one step of the run, a good half second long: the market moves, an entry is decided, and faults begin. How
+long their effects take depends on the machine, so timings differ between runs; the actions and their order don't.
 Prices are in USD, sizes in base, durations in wall seconds. Pure: no clock, no I/O.
 """
 
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 SYMBOLS = ("CHA-USD", "CHB-USD", "CHC-USD", "CHD-USD", "CHE-USD", "CHF-USDC")
-"""What is traded; the market of a -USDC product is told under its -USD twin's name."""
+"""The traded products; the market of a -USDC product is reported under its -USD twin's name."""
 TICK = Decimal("0.01")
 PRINTS_UP = 2
 """Ticks above the bid at which somebody buys now and then: where limit exits rest."""
@@ -56,26 +56,26 @@ _TRIGGERS = ("rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_
 
 @dataclass(frozen=True, slots=True)
 class ChaosTerms:
-    """How much happens in a run. `crash_points` are names at which a worker can be made to die."""
+    """The size of a run. `crash_points` are names at which a worker can be made to die."""
 
     trades: int = 50
     symbols: Sequence[str] = SYMBOLS
     crash_points: Sequence[str] = ()
     calm_beats: int = 3
-    """Beats at the start in which nothing goes wrong."""
+    """Beats without faults at the start."""
     fault_rate: float = 0.45
     """Chance of a fault of connections or messages in a beat."""
     outage_every: int = 13
     """Beats between two deaths of a process."""
     terminate_every: int = 25
-    """Entries of which a person terminates one's monitor."""
+    """One in this many entries has its monitor terminated by a person."""
     power_cut: bool = False
     """Whether the machine loses its power once, somewhere in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enter:
-    """Decide to buy. `way` names the exit rules, `shield` what rests at the exchange ("": nothing); a limit price None
+    """Decide to buy. `way` names the exit rules, `shield` the protection at the exchange ("": none); a limit price None
     is a market order.
     """
 
@@ -150,7 +150,7 @@ class Manual:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault of the exchange's (`exchange.paper.faults`)."""
+    """A fault of the exchange (`exchange.paper.faults`)."""
 
     kind: str
     scope: str
@@ -164,7 +164,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """What happens to stream connections now: drop, close, half_open."""
+    """A fault of stream connections now: drop, close, half_open."""
 
     action: str
     path: str
@@ -173,7 +173,7 @@ class Sockets:
 
 @dataclass(frozen=True, slots=True)
 class Flap:
-    """Stream connections that die again and again."""
+    """Stream connections that are cut again and again."""
 
     path: str
     times: int
@@ -181,21 +181,21 @@ class Flap:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The workers' name server is away for `seconds`, and their connections to the exchange are cut."""
+    """The workers' name server is down for `seconds`, and their connections to the exchange are cut."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """The exchange's clock is off by so many seconds."""
+    """The exchange's clock is off by this many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Orders and cancels take effect only after so many seconds."""
+    """Orders and cancels take effect only after this many seconds."""
 
     accept: float
     cancel: float
@@ -203,7 +203,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A process goes away for `seconds`: kill (-9), stop (SIGSTOP), crash (a worker, at the named point)."""
+    """A process stops for `seconds`: kill (-9), stop (SIGSTOP), crash (a worker, at the named point)."""
 
     target: str
     how: str
@@ -218,7 +218,7 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The machine loses its power, with all that is ours, and gets it back after `seconds`."""
+    """The machine loses its power, with all our processes, and gets it back after `seconds`."""
 
     seconds: float
 
@@ -255,7 +255,7 @@ WAYS: dict[str, ExitRules] = {
     "signal": ExitRules.model_validate({"hard_stop": "0.02", "soft_stop": "0.01", "trailing_arm": None}),
     "kept": ExitRules.model_validate({"hard_stop": "0.5", "soft_stop": "0.4", "trailing_arm": None}),
 }
-"""Exit rules by name. The market moves by 0.3 % a beat, so that all but the kept ones are due within seconds."""
+"""Exit rules by name. The market moves by 0.3 % per beat, so that all but the kept ones are due within seconds."""
 WAYS = {
     name: rules.model_copy(
         update={
@@ -275,8 +275,8 @@ SHIELDS: dict[str, Protection | None] = {
     "bracket": Protection(kind=ProtectionKind.BRACKET, stop=_TIGHT, take_profit=Decimal("0.003")),
     "far": Protection(kind=ProtectionKind.STOP_LIMIT, stop=_WIDE),
 }
-"""Protection at the exchange by name. The tight ones are reached about when a watcher's own stops are, so that both
-sell, or want to; the far one has to be taken away before an exit, and stays with a trade that is kept.
+"""Protection at the exchange by name. The tight ones are reached at about the same time as a watcher's own stops, so
+that both sell, or try to; the far one must be cancelled before an exit, and stays with a trade that is kept.
 """
 
 _SUBMIT, _CANCEL, _ANY = "POST /orders", "POST /orders/batch_cancel", "*"
@@ -301,7 +301,7 @@ _FAULTS: tuple[ChaosAction, ...] = (
     Fault("slow", "GET *", count=6, delay=1.0),
     Fault("malformed_answer", "GET *", count=2),
     Fault("not_accepted_cut", "GET *", count=4),
-    # Nothing can be read, and all else works.
+    # All reads fail, and everything else works.
     Fault("server_error", "GET *", count=None, status=503, duration=8.0),
     Fault("slow", "GET *", count=None, delay=30.0, duration=8.0),
     Fault("slow", "GET *", count=None, delay=2.0, duration=8.0),
@@ -310,11 +310,11 @@ _FAULTS: tuple[ChaosAction, ...] = (
     Fault("lagging", "GET *", count=None, delay=10.0, duration=8.0),
     Fault("strange_rows", "GET /orders/*", count=4),
     Fault("null_list", "GET *", count=4),
-    # The exchange wants us to wait for long.
+    # The exchange requests a long pause.
     Fault("rate_limited", _SUBMIT, delay=45.0),
     Fault("rate_limited", "GET *", count=None, delay=45.0, duration=3.0),
     Fault("rate_limited", _ANY, count=3, delay=45.0),
-    # Nobody buys what a MARKET order sells, or only a part of it.
+    # A MARKET sell finds no buyers, or only for a part.
     Fault("thin_book", "SELL *", count=2),
     Fault("thin_book", "SELL *", count=3, share=0.4),
     Fault("thin_book", "BUY *", count=1, share=0.5),
@@ -354,9 +354,7 @@ _FAULTS: tuple[ChaosAction, ...] = (
     Latency(0.2, 2.0),
 )
 _SKEWS = (0.0, 0.0, 3.0, -3.0, 20.0, 60.0, -20.0, -120.0)
-"""How far the exchange's clock is off, for the whole run: one that jumped back would say that a sell was before its
-buy.
-"""
+"""How far the exchange's clock is off, for the whole run: one that was set back would date a sell before its buy."""
 _OUTAGES = (
     ("worker-a", "kill"),
     ("worker-b", "kill"),
@@ -371,7 +369,7 @@ _OUTAGES = (
 
 
 class _Maker:
-    """Draws a run. Every choice comes from one dice, in one order."""
+    """Draws a run. Every choice is from one random generator, in one order."""
 
     def __init__(self, seed: int, terms: ChaosTerms) -> None:
         self._dice = random.Random(seed)
@@ -384,7 +382,7 @@ class _Maker:
         self._entered = 0
 
     def beats(self) -> list[Beat]:
-        """All beats: one entry each until there are enough, then those that still have something to do."""
+        """All beats: one entry each until there are enough, then those with remaining actions."""
         found = []
         number = 0
         while self._entered < self._terms.trades or self._later:
@@ -408,7 +406,7 @@ class _Maker:
         return found
 
     def _market(self) -> list[ChaosAction]:
-        """Every symbol moves a little, pulled back to where it started, and somebody buys above the bid."""
+        """Every symbol moves a little, pulled back to its start, and somebody buys above the bid."""
         moves: list[ChaosAction] = []
         for symbol in self._terms.symbols:
             pull = (_START - self._bid[symbol]) * Decimal("0.1")
@@ -422,7 +420,7 @@ class _Maker:
         return moves
 
     def _entry(self, beat: int) -> list[ChaosAction]:
-        """An entry, and what a person does about it: some are cancelled in the same breath, some later."""
+        """An entry, and a person's actions on it: some are cancelled at once, some later."""
         dice = self._dice
         number, self._entered = self._entered, self._entered + 1
         symbol = dice.choice(list(self._terms.symbols))
@@ -477,7 +475,7 @@ class _Maker:
             self._at(beat + self._dice.randint(1, 5), Print(symbol, price, piece, "SELL"))
 
     def _by_hand(self) -> list[ChaosAction]:
-        """Somebody buys in the exchange's app, or sells what was bought there."""
+        """Somebody buys in the exchange's app, or sells that again."""
         symbol = self._dice.choice(list(self._terms.symbols))
         if self._manual[symbol] > 0 and self._dice.random() < 0.5:
             size, self._manual[symbol] = self._manual[symbol], Decimal(0)
@@ -500,7 +498,7 @@ class _Maker:
         return found
 
     def _outage(self) -> Outage:
-        """Every kind of outage comes once before one comes twice."""
+        """Every kind of outage happens once before one happens twice."""
         if not self._outages:
             self._outages = [item for item in _OUTAGES if item[1] != "crash" or self._terms.crash_points]
             self._dice.shuffle(self._outages)
@@ -520,7 +518,7 @@ def plan_run(seed: int, terms: ChaosTerms) -> tuple[Beat, ...]:
     """All beats of a seed, in order."""
     beats = _Maker(seed, terms).beats()
     if terms.power_cut:
-        # By a dice of its own: without the cut the seed does the same.
+        # With its own random generator: without the cut the seed is the same.
         dice = random.Random(f"power cut {seed}")
         place = min(int(terms.trades * dice.uniform(0.35, 0.7)), len(beats) - 1)
         cut = Cut(round(dice.uniform(0.5, 3.0), 1))
@@ -529,5 +527,5 @@ def plan_run(seed: int, terms: ChaosTerms) -> tuple[Beat, ...]:
 
 
 def describe(beats: Sequence[Beat]) -> str:
-    """The schedule as text, one action a line: what a person reads beside a failing run."""
+    """The schedule as text, one action per line, for a person who analyses a failing run."""
     return "\n".join(f"{beat.number:4}  {action}" for beat in beats for action in beat.actions) + "\n"

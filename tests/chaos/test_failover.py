@@ -1,7 +1,7 @@
-"""Two workers of every role: what one of them held when it died or stood still, the other holds within ten seconds.
+"""Two workers of every role: the leases of one that dies or is stopped are the other's within ten seconds.
 
-Nothing is missed in between (REST tells what the stream did not) and nothing is doubled: the audit of the chaos runs,
-with the exchange's own books, judges each scenario.
+Nothing is missed in between (REST has what the stream did not report) and nothing is doubled: the audit of the chaos
+runs, with the exchange's own books, judges each scenario.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from workers.polling import polled_since
 SYMBOL = "CHA-USD"
 RULES = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.04", "trailing_arm": None, "signal_exit": False})
 TAKEN_OVER_WITHIN = 45.0
-"""The promise is 10 s (docs/chaos.md), and the bench measures it; beside other tests it takes longer."""
+"""The promise is 10 s (docs/chaos.md), measured by the bench; beside other tests it takes longer."""
 USER_STREAM = "user-stream/main"
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ async def running(servers_folder: Path) -> AsyncIterator[Rig]:
 
 @pytest_asyncio.fixture
 async def rig(running: Rig) -> Rig:
-    """The stack with both workers at work, whatever the test before did to them, and the price where it was."""
+    """The stack with both workers running, whatever the previous test did to them, and the original price."""
     for slot in running.workers.values():
         await slot.start()
     await running.price(SYMBOL, Decimal(100))
@@ -70,13 +70,13 @@ async def all_at_work(rig: Rig) -> bool:
 
 
 async def leases(rig: Rig) -> dict[str, Any]:
-    """Name → row of every lease that is held now."""
+    """Name → row of every held lease."""
     rows = await rig.ledger.fetch("SELECT * FROM leases WHERE expires_at > now()")
     return {row["name"]: row for row in rows}
 
 
 async def all_held(rig: Rig) -> bool:
-    """Whether the user stream and the price of SYMBOL have holders that are connected."""
+    """Whether the user stream and the price of SYMBOL have connected holders."""
     names = [USER_STREAM, watcher_of_symbol()]
     connected = await rig.ledger.fetchval(
         "SELECT count(*) FROM stream_positions WHERE connected AND name = ANY($1)", names
@@ -122,7 +122,7 @@ async def close(rig: Rig, intent: OrderIntent) -> None:
 
 
 async def epochs(rig: Rig, names: Iterable[str]) -> dict[str, int]:
-    """Of each of these leases, whoever has it."""
+    """The epochs of these leases, whoever holds them."""
     rows = await rig.ledger.fetch("SELECT name, epoch FROM leases WHERE name = ANY($1)", list(names))
     return {row["name"]: row["epoch"] for row in rows}
 
@@ -154,7 +154,7 @@ async def start(rig: Rig, intent: OrderIntent) -> None:
 
 
 async def until_size(rig: Rig, intent: OrderIntent, size: str, within: float = 100) -> None:
-    """Until the trade guards so much."""
+    """Wait until the trade guards this size."""
 
     async def guarded() -> bool:
         found = await rig.ledger.fetchval(
@@ -178,7 +178,7 @@ async def until_at_exchange(rig: Rig, intent: OrderIntent) -> str:
 
 
 async def until_closed(rig: Rig, intent: OrderIntent, within: float = 100) -> None:
-    """Until the trade is closed."""
+    """Wait until the trade is closed."""
 
     async def closed() -> bool:
         state = await rig.ledger.fetchval("SELECT state FROM trades WHERE entry_key = $1", intent.order_key)
@@ -188,7 +188,7 @@ async def until_closed(rig: Rig, intent: OrderIntent, within: float = 100) -> No
 
 
 async def sells(rig: Rig) -> int:
-    """How many sells the exchange has got since it was started."""
+    """How many sells the exchange has received since the start."""
     return len([order for order in await rig.control.orders() if order["side"] == "SELL"])
 
 
@@ -210,7 +210,7 @@ async def judged(rig: Rig, *intents: OrderIntent) -> None:
 
 
 async def test_user_stream_of_a_killed_worker_is_taken_over(rig: Rig) -> None:
-    """A fill while nobody reads the stream is told by REST to the worker that takes over, within ten seconds."""
+    """A fill without a reader is found by REST by the worker that takes over, within ten seconds."""
     intent = entry(limit_price="99.50")
     await start(rig, intent)
     order_id = await until_at_exchange(rig, intent)
@@ -228,7 +228,7 @@ async def test_user_stream_of_a_killed_worker_is_taken_over(rig: Rig) -> None:
 
 
 async def test_watcher_of_a_killed_worker_is_taken_over_and_sells(rig: Rig) -> None:
-    """A stop that is reached while nobody watches is due for the worker that takes over, and sold once."""
+    """A stop that is reached without a watcher is due for the worker that takes over, and sold once."""
     intent, before = entry(), await sells(rig)
     await start(rig, intent)
     await until_size(rig, intent, "1")
@@ -244,7 +244,7 @@ async def test_watcher_of_a_killed_worker_is_taken_over_and_sells(rig: Rig) -> N
 
 
 async def test_worker_that_stood_still_and_wakes_writes_nothing(rig: Rig) -> None:
-    """What a stopped holder still wants to write under its old epochs changes no row after another has taken over."""
+    """A stopped holder's late writes under its old epochs change no row after another has taken over."""
     intent = entry(limit_price="99.50")
     await start(rig, intent)
     order_id = await until_at_exchange(rig, intent)
@@ -261,14 +261,14 @@ async def test_worker_that_stood_still_and_wakes_writes_nothing(rig: Rig) -> Non
         for lease, old in held.items():
             assert await taken_over(rig, lease, old, began) < TAKEN_OVER_WITHIN
         await until_size(rig, intent, "0.4")
-        # What is in its sockets now it will read under an epoch that is over.
+        # It will read the rest of its sockets under an expired epoch.
         await rig.control.fill(order_id, "0.6")
         await until_size(rig, intent, "1")
     finally:
         rig.workers[name].wake()
     woken = time.monotonic()
     newest = await epochs(rig, held)
-    # Long enough for it to see that its leases are over, and to try for them again.
+    # Long enough for it to notice its expired leases, and to request them again.
     await eventually(lambda: asyncio.sleep(0, time.monotonic() - woken > 4), within=10, every=0.5)
     assert await epochs(rig, held) == newest
     late = await rig.ledger.fetchval(
@@ -287,8 +287,8 @@ async def test_worker_that_stood_still_and_wakes_writes_nothing(rig: Rig) -> Non
 
 
 async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
-    """A watcher that stood still while another one sold sees the same low price when it wakes, and sells nothing; no
-    task of the exit went more than once to the worker that stood still.
+    """A watcher that was stopped while another one sold sees the same low price when it continues, and sells nothing;
+    no task of the exit was sent more than once to the stopped worker.
     """
     intent, before, begun = entry(), await sells(rig), datetime.now(UTC)
     await start(rig, intent)

@@ -1,4 +1,4 @@
-"""The chaos harness itself: a schedule that repeats, seconds that add up, and an audit that finds what is wrong."""
+"""The chaos harness itself: a repeatable schedule, seconds that add up, and an audit that finds errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STOP = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.3"))
 
 
 def second(number: float) -> datetime:
-    """So many seconds after the beginning."""
+    """This many seconds after the beginning."""
     return AT + timedelta(seconds=number)
 
 
@@ -51,7 +51,7 @@ def second(number: float) -> datetime:
 
 
 def test_same_seed_is_the_same_run() -> None:
-    """A seed that failed can be run again: its actions are the same at the same beats, another seed's are others."""
+    """A seed that failed can be run again: its actions are the same at the same beats, another seed's differ."""
     assert plan_run(7, TERMS) == plan_run(7, TERMS)
     assert plan_run(7, TERMS) != plan_run(8, TERMS)
 
@@ -77,7 +77,7 @@ def test_twenty_seeds_have_every_kind_of_trouble() -> None:
 
 
 def test_numbers_of_entries_do_not_change_the_market_of_a_seed_before_them() -> None:
-    """The first beats of a longer run of a seed are those of a shorter one: it can be cut down to what fails."""
+    """The first beats of a longer run of a seed equal those of a shorter one: it can be cut down to the failure."""
     short, long = plan_run(3, ChaosTerms(trades=10)), plan_run(3, ChaosTerms(trades=20))
     prices = [[action for action in beat.actions if isinstance(action, Price)] for beat in (short[0], long[0])]
     assert prices[0] == prices[1]
@@ -85,7 +85,7 @@ def test_numbers_of_entries_do_not_change_the_market_of_a_seed_before_them() -> 
 
 
 def test_a_power_cut_changes_nothing_else_of_a_seed() -> None:
-    """A seed with a cut is the seed without it, and one action more in the middle."""
+    """A seed with a cut is the seed without it, plus one action in the middle."""
     plain, cut = plan_run(4, TERMS), plan_run(4, replace(TERMS, power_cut=True))
     assert [[each for each in beat.actions if not isinstance(each, Cut)] for beat in cut] == [
         list(beat.actions) for beat in plain
@@ -98,7 +98,7 @@ def test_a_power_cut_changes_nothing_else_of_a_seed() -> None:
 
 
 def test_gaps_and_lengths() -> None:
-    """What no lease covers, and how long spans last that overlap."""
+    """The time without a lease, and the length of overlapping spans."""
     held = [(second(0), second(6)), (second(2), second(8)), (second(10), second(16))]
     assert gaps_between(held, second(0), second(20)) == [(second(8), second(10)), (second(16), second(20))]
     assert length([(second(0), second(2)), (second(1), second(3)), (second(5), second(6))]) == 4
@@ -111,7 +111,7 @@ def test_gaps_and_lengths() -> None:
 
 
 def test_time_of_an_exchange_whose_clock_is_off() -> None:
-    """A stamp is put back by what the clock was off when it was made."""
+    """A stamp is corrected by the clock's offset when it was made."""
     skews = [(second(10), 20.0), (second(20), 0.0)]
     assert true_time(second(5), skews) == second(5)
     assert true_time(second(32), skews) == second(12)
@@ -119,7 +119,7 @@ def test_time_of_an_exchange_whose_clock_is_off() -> None:
 
 
 def test_spans_of_a_position() -> None:
-    """Unprotected: until the fill is in the plan, while nobody watches, and while a stop is due without an order."""
+    """Unprotected: until the fill is in the plan, without a watcher, and while a stop is due without an order."""
     position = Position(KEY, "CHA-USD", Decimal("0.1"))
     position.bought = [(second(1), Decimal(1)), (second(4), Decimal(2))]
     position.booked = [(second(2), Decimal(1)), (second(7), Decimal(2))]
@@ -140,7 +140,7 @@ def test_spans_of_a_position() -> None:
 
 
 def test_a_single_outage_is_told_from_several() -> None:
-    """Several: two processes away, or just back, in the same span."""
+    """Several: two processes down, or just back, in the same span."""
     outages = [(second(0), second(2)), (second(5), second(6)), (second(60), second(61))]
     spans = [(second(1), second(3)), (second(5), second(9)), (second(60), second(70))]
     assert split(spans, outages) == ([spans[0], spans[2]], [spans[1]])
@@ -151,7 +151,7 @@ def test_a_single_outage_is_told_from_several() -> None:
 
 @pytest.fixture
 def right() -> Evidence:
-    """One trade that is open and guarded, and right in every book."""
+    """One trade that is open and guarded, and correct in every book."""
     intent = OrderIntent(
         order_key=KEY,
         account="main",
@@ -291,7 +291,7 @@ def right() -> Evidence:
 
 
 def test_right_books_pass(right: Evidence) -> None:
-    """Nothing is found where nothing is wrong, in one run and in a table over two."""
+    """Nothing is found in correct books, in one run and in a table over two."""
     found = audit(right)
     assert found.violations == [], found.text()
     assert merged([found, found]).violations == []
@@ -330,7 +330,7 @@ def _rest(evidence: Evidence, size: str, *, closed: bool = False) -> None:
 
 
 def test_a_trade_that_is_protected_at_the_exchange_passes(right: Evidence) -> None:
-    """A stop for all of it that rests, its hold on the balance and its workflow are right, and nobody has to watch."""
+    """A stop for all of it, its hold on the balance and its workflow are right, and no watcher is needed."""
     _rest(right, "1")
     right.lease_notes[0]["expires_at"] = second(1)
     found = audit(right)
@@ -390,7 +390,7 @@ WRONG: dict[str, Callable[[Evidence], object]] = {
 
 @pytest.mark.parametrize("lost", ["cuts", "database_kills"])
 def test_a_cut_or_a_killed_database_may_take_the_mark_of_a_send_and_nothing_else(right: Evidence, lost: str) -> None:
-    """What was sent just before may arrive again under its id; long before it may not, and no row may be lost."""
+    """An order sent just before may arrive again under its id; long before it may not, and no row may be lost."""
     row = {**right.journal[0], "time": second(5).isoformat()}
     right.journal.append(row)
     assert audit(deepcopy(right)).violations
@@ -404,7 +404,7 @@ def test_a_cut_or_a_killed_database_may_take_the_mark_of_a_send_and_nothing_else
 
 
 def test_what_a_person_terminated_is_judged_by_the_sweep(right: Evidence) -> None:
-    """A stop that is due while its monitor is gone is no single fault, and may last until the sweep has come."""
+    """A due stop without a monitor is not a single fault, and may last until the next sweep."""
     right.lease_notes[0]["expires_at"] = second(300)
     right.prices += [PriceNote(AT, "CHA-USD", Decimal(100)), PriceNote(second(10), "CHA-USD", Decimal(90))]
     right.at = second(60)
@@ -435,7 +435,7 @@ def test_seconds_around_a_power_cut_are_a_row_of_their_own(right: Evidence) -> N
 
 @pytest.mark.parametrize("what", WRONG)
 def test_audit_finds(right: Evidence, what: str) -> None:
-    """Each single thing that is wrong in otherwise right books is found."""
+    """Each single error in otherwise correct books is found."""
     evidence = deepcopy(right)
     WRONG[what](evidence)
     assert audit(evidence).violations

@@ -1,7 +1,7 @@
-"""`kill -9` on the worker at each point of a trade's life: the same ledger as the undisturbed run, nothing sent twice.
+"""`kill -9` of the worker at each point of a trade's life: the same ledger as the undisturbed run, nothing sent twice.
 
-One stack with a worker process of its own plays the same trade again and again; only the kill differs. The market is
-in step mode, so what is compared is exact.
+One stack with a separate worker process plays the same trade again and again; only the kill differs. The market is in
+step mode, so that the results are exactly comparable.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Stage:
         return self.system.control
 
     async def crash_at(self, point: str) -> Path:
-        """Have the worker kill itself when it next reaches this point; the file that says that it did."""
+        """Make the worker kill itself when it next reaches this point. Returns the file that records it."""
         marker = self.stack.data / f"crashed-{point}"
         self.environment[CRASH_AT] = f"{point}={marker}"
         await self.stack.restart_worker()
@@ -77,7 +77,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 @pytest_asyncio.fixture(scope="module")
 async def undisturbed(stage: Stage) -> dict[str, Any]:
-    """What the ledger says of the trade when nobody is killed."""
+    """The trade's ledger without a kill."""
     return await play(stage)
 
 
@@ -102,7 +102,7 @@ async def play(
     protected: Callable[[], Awaitable[None]] = nothing,
     exiting: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]] | None = None,
 ) -> dict[str, Any]:
-    """Buy 0.1 in two fills, fall to the soft stop, sell it in one; the ledger's rows without ids and times."""
+    """Buy 0.1 in two fills, fall to the soft stop, sell it in one. Returns the ledger's rows without ids and times."""
     system, control = stage.system, stage.control
     await control.set_price("BTC-USD", "50000", "50001")
     trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=PATIENT))
@@ -186,7 +186,7 @@ async def test_the_worker_is_killed_at_a_point(stage: Stage, undisturbed: dict[s
 
 
 async def test_the_worker_is_killed_while_protected(stage: Stage, undisturbed: dict[str, Any]) -> None:
-    """A stop that comes due while no worker lives is sold when one does."""
+    """A stop that is due while no worker runs is sold by the next one."""
     stage.environment.pop(CRASH_AT, None)
 
     async def kill() -> None:
@@ -198,7 +198,7 @@ async def test_the_worker_is_killed_while_protected(stage: Stage, undisturbed: d
 
 
 async def test_the_worker_is_killed_with_an_exit_pending(stage: Stage, undisturbed: dict[str, Any]) -> None:
-    """An exit that fills while no worker lives closes its trade when one does."""
+    """An exit that fills while no worker runs closes its trade with the next one."""
     stage.environment.pop(CRASH_AT, None)
 
     async def kill(sell: Callable[[], Awaitable[None]]) -> None:

@@ -1,6 +1,6 @@
-"""The machine loses its power: what was not flushed to its disk is gone, and all starts again from what is left.
+"""The machine loses its power: unflushed data is lost, and everything starts again from the rest.
 
-Skipped where no file system can be mounted; `make chaos CUT=1` (as root) does it in the middle of a run.
+Skipped if no file system can be mounted; `make chaos CUT=1` (as root) does it in the middle of a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _where_power_can_be_cut() -> None:
 
 
 def test_a_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
-    """The disk keeps what was synced, to the last byte, and neither a new file nor an overwritten part that was not."""
+    """The disk keeps synced data, to the last byte, and neither a new file nor an overwritten part that was not."""
     disk = PowerCutDisk(tmp_path, disk_size=64, machine_size=32)
     disk.open()
     try:
@@ -54,8 +54,8 @@ async def arrived(rig: Rig, intent: OrderIntent) -> bool:
 
 @pytest.mark.slow
 async def test_what_was_open_when_the_power_went_is_sold_once_it_is_back(servers_folder: Path) -> None:
-    """An open trade, a resting entry that fills in the dark and one whose order has just arrived, unanswered: none is
-    lost, none is doubled, and a stop that was reached meanwhile is sold.
+    """An open trade, a resting entry that fills during the cut and one whose order has just arrived, unanswered: none
+    is lost, none is doubled, and a stop that was reached meanwhile is sold.
     """
     data = servers_folder / f"cut-{uuid.uuid4().hex[:6]}"
     async with open_rig(data, [SYMBOL], workers=["worker-a"], power_cut=True) as rig:
@@ -66,7 +66,7 @@ async def test_what_was_open_when_the_power_went_is_sold_once_it_is_back(servers
         order_id = await until_at_exchange(rig, resting)
         await rig.control.fault("accepted_silent", "POST /orders", delay=20)
         await start(rig, young)
-        # That it was sent is marked without waiting for the disk: the cut comes before the mark is there.
+        # The mark that it was sent doesn't wait for the disk: the cut is before the mark is there.
         await eventually(lambda: arrived(rig, young), every=0.01, what="the order has arrived")
         await rig.cut_power(0.5, in_the_dark=rig.control.fill(order_id, "1"))
         await until_size(rig, resting, "1")

@@ -17,7 +17,7 @@ TERMS = ChaosTerms(trades=20, crash_points=CRASH_POINTS, calm_beats=2, outage_ev
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_fault_changes_an_outcome(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever dies or goes wrong on the way, both sides' books agree in the end, and everything of ours is guarded."""
+    """After any faults, both sides' books agree in the end, and every position is guarded."""
     folder = Path(tmp_path_factory.mktemp("c"))
     told: list[str] = []
     verdict = await run_seed(seed, TERMS, folder, told.append)

@@ -1,4 +1,4 @@
-"""A real browser beside a running stack: pages of strangers get nothing done on any port, the owner's page does.
+"""A real browser beside a running stack: other sites' pages can do nothing on any port, the owner's page works.
 
 Needs Chromium (`apt-get install chromium`, or any other Chrome on PATH).
 """
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
 
-# What a page that knows everything sends to a base address; answers what it could read of the answers.
+# Everything that an informed page sends to a base address; it returns the readable parts of the answers.
 _ATTACK = """
 async ({base, namespace, workflow, mode}) => {
   const read = [];
@@ -72,13 +72,13 @@ async ({base, namespace, workflow, mode}) => {
 
 @dataclass(frozen=True)
 class Door:
-    """A server of ours that lets everybody in, and what came to it as method, Host and path: pages do reach ports."""
+    """Our own server without any checks, which records method, Host and path: pages do reach ports."""
 
     port: int
     came: list[tuple[str, str, str]]
 
     def passed(self, host: str) -> bool:
-        """Whether a request to end the workflow came in, to this Host; forgets what came."""
+        """Whether a request to end the workflow arrived, for this Host; clears the record."""
         passed = any(method == "POST" and to == host and path.endswith("/terminate") for method, to, path in self.came)
         self.came.clear()
         return passed
@@ -116,10 +116,10 @@ class Beside:
 
     @property
     def ports(self) -> list[int]:
-        """Every TCP port on which something of the stack listens: its children's, and the Web UI's gate in ours."""
+        """Every TCP port on which the stack listens: its children's, and the Web UI's gate in ours."""
         found = set()
         for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # the browser's come and go
+            with contextlib.suppress(psutil.NoSuchProcess):  # the browser's ports change
                 found |= {
                     connection.laddr.port
                     for connection in child.net_connections("tcp")
@@ -129,7 +129,7 @@ class Beside:
         return sorted({*found, int(self.stack.ui_url.rsplit(":", 1)[1])})
 
     async def page_at(self, address: str) -> Page:
-        """A page of a stranger's, whose name leads to this machine: what it asks for afterwards is really sent."""
+        """A page of another site, whose name resolves to this machine: its later requests are really sent."""
         page = await self.browser.new_page()
 
         async def serve(route: Route) -> None:
@@ -147,7 +147,7 @@ class Beside:
         return read
 
     async def state(self) -> tuple[int, int]:
-        """How many workflows of this kind there ever were, and how many events the one has that runs."""
+        """How many workflows of this kind there have been, and how many events the running one has."""
         history = await self.handle.fetch_history()
         return (await self.client.count_workflows('WorkflowType="Nothing"')).count, len(history.events)
 
@@ -175,7 +175,7 @@ async def beside() -> AsyncIterator[Beside]:
             chromium_sandbox=os.geteuid() != 0,
             args=[
                 "--host-resolver-rules=MAP evil.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                # Not every browser has Chromium's own guard of what is local, and its users can take it off.
+                # Not every browser has Chromium's own protection of local addresses, and its users can disable it.
                 "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
             ],
         )
@@ -185,7 +185,7 @@ async def beside() -> AsyncIterator[Beside]:
 
 
 async def test_a_page_of_another_origin_gets_nothing_done_on_any_port(beside: Beside) -> None:
-    """Whether cross-site or on another port of this machine: nothing is started, signalled, cancelled or ended."""
+    """From another site or from another port of this machine: nothing is started, signalled, cancelled or ended."""
     before = await beside.state()
     ports = beside.ports
     assert len(ports) >= 8
@@ -201,7 +201,7 @@ async def test_a_page_of_another_origin_gets_nothing_done_on_any_port(beside: Be
 
 
 async def test_a_page_under_a_rebound_name_gets_nothing_done_on_any_port(beside: Beside) -> None:
-    """A page that has the port's own origin, as its name leads there now, reads and changes nothing either."""
+    """A page with the port's own origin, because its name now resolves there, reads and changes nothing either."""
     before = await beside.state()
     for port in beside.ports:
         page = await beside.page_at(f"http://evil.test:{port}/strange-page")
@@ -240,8 +240,8 @@ async def test_the_list_shows_trades_and_keeps_the_columns_that_somebody_chose(b
 
 
 async def test_the_owners_page_shows_signals_and_cancels(beside: Beside) -> None:
-    """In the same browser the Web UI loads through its gate, without an error of its own, and acts by its buttons; the
-    strangers' requests, sent from it, do what they say.
+    """In the same browser the Web UI loads through its gate, without an error, and its buttons work; the other pages'
+    requests, sent from it, have their effect.
     """
     page, errors = await beside.browser.new_page(), list[str]()
     page.on("pageerror", lambda error: errors.append(str(error)))

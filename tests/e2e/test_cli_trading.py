@@ -1,4 +1,4 @@
-"""The trading commands as a person uses them: real processes on a real stack, the market moving only when told."""
+"""The trading commands as a person uses them: real processes on a real stack, the market moving only on request."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from workers.errors import UserError
 
 @pytest_asyncio.fixture(scope="module")
 async def trading() -> AsyncIterator[LiveStack]:
-    """One stack for the module; every test trades a symbol, or sizes, of its own."""
+    """One stack for the module; every test trades its own symbol or sizes."""
     async with live_stack(env={"BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "20"}) as stack:
         await stack.price("BTC-USD", "50000", "50001")
         await stack.price("ETH-USD", "3000", "3000.1")
@@ -37,7 +37,7 @@ async def _bought(trading: LiveStack, *arguments: str) -> str:
 
 
 async def _requests(trading: LiveStack, key: str) -> list[Any]:
-    """The requests to place this order that the exchange has seen."""
+    """The exchange's journal of requests to place this order."""
     return [entry for entry in await trading.control.journal() if key in entry["client_order_id"]]
 
 
@@ -49,7 +49,7 @@ def _refused(outcome: Outcome, code: int, name: str) -> str:
 
 
 async def test_bought_shown_and_closed(trading: LiveStack) -> None:
-    """A market buy is filled and protected, can be looked into in full, and is sold when a person says so, once."""
+    """A market buy is filled and protected, can be shown in full, and is sold once on a person's close."""
     key = await _bought(trading, "BTC-USD", "--size", "0.02", "--by", "ann")
 
     listed = await trading.command("trades", "--open", "--json")
@@ -119,7 +119,7 @@ async def test_the_same_request_is_the_same_order(trading: LiveStack) -> None:
 async def test_gates_refuse_in_a_sentence(
     trading: LiveStack, arguments: tuple[str, ...], gate: str, words: str
 ) -> None:
-    """What a gate refuses is exit code 1 with its sentence, stored with its numbers, and never sent."""
+    """A gate's refusal is exit code 1 with its sentence, stored with its numbers, and never sent."""
     outcome = await trading.command("order", "buy", *arguments, "--json")
     assert words in _refused(outcome, 1, gate)
     assert (outcome.json["state"], outcome.json["gate"]) == ("REJECTED", gate)
@@ -160,14 +160,14 @@ async def test_gates_refuse_in_a_sentence(
     ],
 )
 def test_bad_input_asks_nobody(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: str) -> None:
-    """What is wrong by itself is one sentence and exit code 2, without database, Temporal or exchange."""
+    """Invalid input is one sentence and exit code 2, without database, Temporal or exchange."""
     ended = run(["order", *arguments, "--json"])
     printed = capsys.readouterr()
     _refused(Outcome(ended, printed.out, printed.err), 2, code)
 
 
 async def test_wrong_keys_are_bad_input(trading: LiveStack) -> None:
-    """A key that names no order is a sentence and exit code 2, and nothing is stored."""
+    """A key without an order is a sentence and exit code 2, and nothing is stored."""
     before = await trading.ledger.fetchval("SELECT count(*) FROM orders")
     for arguments, code in (
         (("order", "cancel", "ffffffffff"), "NO_SUCH_ORDER"),
@@ -219,7 +219,7 @@ async def test_cancel_keeps_and_protects_what_was_filled(trading: LiveStack) -> 
 
 
 async def test_a_cancel_that_comes_too_late_says_so(trading: LiveStack) -> None:
-    """An order that fills while its cancel is on the way was not cancelled: exit code 1, and the fill is told."""
+    """An order that fills during its cancel was not cancelled: exit code 1, and the fill is shown."""
     arguments = ("order", "buy", "SOL-USD", "--size", "1", "--limit", "91", "--json")
     key = (await trading.command(*arguments)).json["order_key"]
     order = next(row for row in await trading.control.orders() if row["client_order_id"] == f"{key}-1")
@@ -261,7 +261,7 @@ async def test_an_answer_that_is_late_is_not_known_yet(trading: LiveStack) -> No
 
 
 async def test_sells_no_more_than_there_is(trading: LiveStack) -> None:
-    """A sell takes from the trade it names; what no trade owns can't be sold when there is nothing."""
+    """A sell takes from the trade it names; nothing can be sold from an empty pool."""
     key = await _bought(trading, "ETH-USD", "--size", "0.5")
     sold = await trading.command("order", "sell", "ETH-USD", "--size", "0.2", "--trade", key[:8], "--json")
     assert (sold.code, sold.json["state"], sold.json["filled_size"]) == (0, "FILLED", "0.2"), sold.err
@@ -281,7 +281,8 @@ async def test_sells_no_more_than_there_is(trading: LiveStack) -> None:
 
 
 async def test_a_sell_by_hand_keeps_its_price(trading: LiveStack) -> None:
-    """A limit that the market doesn't reach sells nothing and protects on; one that it does sells at it or better."""
+    """A limit that the market doesn't reach sells nothing and keeps the protection; a reached one sells at it or
+    better."""
     key = await _bought(trading, "ETH-USD", "--size", "0.4")
     sell = ("order", "sell", "ETH-USD", "--size", "0.1", "--trade", key[:8], "--json")
     above = await trading.command(*sell, "--limit", "3100", "--timeout", "10")
@@ -297,7 +298,7 @@ async def test_a_sell_by_hand_keeps_its_price(trading: LiveStack) -> None:
 
 
 async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
-    """Exit rules that were given are the trade's own, and act; one that is nearer than the costs is told, and taken."""
+    """Given exit rules are the trade's own, and act; one nearer than the costs is reported, and accepted."""
     rules = ("--hard-stop", "2", "--soft-stop", "1", "--no-signal-exit")
     bought = await trading.command("order", "buy", "SOL-USD", "--size", "2", *rules, "--json")
     key = str(bought.json["order_key"])
@@ -311,7 +312,8 @@ async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
 
 
 async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> None:
-    """`trade stops` takes prices and percentages, refuses in a sentence, and what it did is in the trade's story."""
+    """`trade stops` accepts prices and percentages, refuses in a sentence, and its changes are in the trade's
+    timeline."""
     key = await _bought(trading, "ETH-USD", "--size", "0.1")
     moved = await trading.command(
         "trade", "stops", key[:8], "--hard", "2900", "--soft", "2%", "--take-profit", "5%", "--note", "news", "--json"
@@ -353,7 +355,7 @@ async def test_what_is_missing_is_said(trading: LiveStack, env: dict[str, str], 
 
 
 async def test_a_queue_without_a_worker_is_said(trading: LiveStack) -> None:
-    """Nothing is placed; and a queue that isn't the ledger's is refused before anybody looks for its worker."""
+    """Nothing is placed; and a queue that isn't the ledger's is refused before its worker is looked for."""
     env = {"BOTTRADER_TEMPORAL__ORDERS_QUEUE": "nobody"}
     arguments = ("order", "buy", "BTC-USD", "--size", "0.01", "--json")
     before = await trading.ledger.fetchval("SELECT count(*) FROM orders")
@@ -380,7 +382,7 @@ async def test_killed_worker_is_no_hang(trading: LiveStack) -> None:
 
 
 async def test_a_database_that_goes_away_while_a_command_waits(trading: LiveStack) -> None:
-    """The command that loses its database says which order it asked for, and exits with 3."""
+    """The command that loses its database names its order, and exits with 3."""
     await trading.stack.kill_worker()
     arguments = ("order", "buy", "BTC-USD", "--size", "0.01", "--request-id", "cut-off", "--json")
     key = intent_key("manual", "cut-off", "main", "BTC-USD", "BUY")
@@ -400,7 +402,7 @@ async def test_a_database_that_goes_away_while_a_command_waits(trading: LiveStac
 
 
 async def test_key_must_name_one_order(database: str) -> None:
-    """The beginning of a key is enough while only one order of the account has it; another account's is none."""
+    """The beginning of a key is enough while only one order of the account has it; another account's doesn't count."""
     connection = await asyncpg.connect(database)
     try:
         for key in ("abcdef1" + "0" * 25, "abcdef2" + "0" * 25):

@@ -1,4 +1,4 @@
-"""`bottrader demo` in short: it must show every way out, and both sides' books equal to the cent."""
+"""`bottrader demo` in short: it must show every kind of exit, and both sides' books equal to the cent."""
 
 import asyncio
 import gzip
@@ -50,13 +50,13 @@ def _is_complete(shown: Any, trades: int) -> None:
     account = shown["account"]
     assert account["equal"]
     assert abs(Decimal(account["ours"]) - Decimal(account["exchange"])) <= Decimal("0.01")
-    # Trades that stay open make the comparison one of realised and of open value.
+    # Open trades would add open value to the comparison of realised value.
     assert Decimal(account["open_value"]) > 0
     assert Decimal(account["realised"]) != 0
 
 
 async def test_demo_on_a_generated_market() -> None:
-    """On the generated market it shows everything and exits with 0, whatever the shell has set for other stacks."""
+    """On the generated market it shows everything and exits with 0, whatever other stacks' settings the shell has."""
     other = {
         "BOTTRADER_MODE": "live",
         "BOTTRADER_ACCOUNT": "other",
@@ -68,7 +68,7 @@ async def test_demo_on_a_generated_market() -> None:
 
 
 async def test_demo_on_recorded_prices(tmp_path: Path) -> None:
-    """Fed with a file of candles, it trades on that file's prices alone, and shows everything, too."""
+    """With a file of candles, it trades on that file's prices alone, and shows everything, too."""
     prices = tmp_path / "candles.csv.gz"
     _write_candles(prices, minutes=60 * 6)
     outcome = await _demo("--trades", "8", "--prices", str(prices), "--json")
@@ -79,7 +79,7 @@ async def test_demo_on_recorded_prices(tmp_path: Path) -> None:
 
 
 def _write_candles(path: Path, *, minutes: int) -> None:
-    """Minute candles around 1000 USD that swing by half a percent within minutes."""
+    """Minute candles around 1000 USD that oscillate by half a percent within minutes."""
     swing = [0, 2, 4, 5, 3, 1, -1, -3, -5, -4, -2, -1]
     lines = ["time,open,high,low,close,volume"]
     for minute in range(minutes):
@@ -90,7 +90,7 @@ def _write_candles(path: Path, *, minutes: int) -> None:
 
 
 async def test_demo_that_shows_too_little_fails() -> None:
-    """Fewer trades than were asked for is exit code 1 and says so; the accounts are shown all the same."""
+    """Fewer trades than requested is exit code 1 with a message; the accounts are shown all the same."""
     outcome = await _demo("--trades", "200", "--seconds", "10", "--json")
     assert outcome.code == 1
     assert "trades were closed, not 200" in outcome.error["message"]
@@ -99,7 +99,7 @@ async def test_demo_that_shows_too_little_fails() -> None:
 
 
 async def test_audit_finds_what_is_wrong(database: str) -> None:
-    """A filled order without linkage, a request sent twice, and one that the journal doesn't know are all counted."""
+    """A filled order without linkage, a request sent twice, and one missing in the journal are all counted."""
     ledger = await asyncpg.connect(database)
     key = "ab" * 16
     try:
@@ -127,7 +127,7 @@ async def test_audit_finds_what_is_wrong(database: str) -> None:
 
 
 async def test_damaged_price_file_is_a_sentence(tmp_path: Path) -> None:
-    """A truncated price file ends the demonstration before anything trades, with a sentence and nothing left over."""
+    """A truncated price file ends the demonstration before any trade, with a sentence and nothing left over."""
     prices = tmp_path / "cut.csv.gz"
     prices.write_bytes(gzip.compress(b"time,open,high,low,close,volume\n" * 100)[:-20])
     outcome = await _demo("--prices", str(prices))
@@ -140,7 +140,7 @@ async def test_damaged_price_file_is_a_sentence(tmp_path: Path) -> None:
 
 
 async def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
-    """Ctrl-C in the middle of trading stops every process that was started and removes the data."""
+    """Ctrl-C in the middle of trading stops every started process and removes the data."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cli.main", "demo",
         stdin=asyncio.subprocess.DEVNULL,

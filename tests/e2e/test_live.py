@@ -1,7 +1,6 @@
-"""A live system, whole: `bottrader up` with mode = live, against a stand-in at the exchange's own names.
+"""A complete live system: `bottrader up` with mode = live, with a paper exchange at the exchange's own names.
 
-It needs a network and mount namespace of its own, which root may have; what the environment says in there tries to get
-between.
+It needs its own network and mount namespaces, which root may create; the environment in there tries to intervene.
 """
 
 from __future__ import annotations
@@ -44,21 +43,21 @@ def _can_have_namespaces() -> bool:
 
 pytestmark = [
     pytest.mark.skipif(not _can_have_namespaces(), reason="network and mount namespaces can't be made here"),
-    # Live builds it when it is missing, which it can't do where there is no network.
+    # Live builds it if it is missing, which needs a network.
     pytest.mark.skipif(not server_binaries.all_cached(), reason="Temporal's server is not built: run `make server`"),
 ]
 
 
 @dataclass(frozen=True)
 class Live:
-    """A live system that runs in its namespaces."""
+    """A live system in its own namespaces."""
 
     pid: int
     env: Mapping[str, str]
     said: Path
 
     async def command(self, *arguments: str, **env: str | None) -> Outcome:
-        """Run `bottrader` in there; None in `env` is what it lacks."""
+        """Run `bottrader` in there; None in `env` removes a variable."""
         inside = ["nsenter", "--target", str(self.pid), "--net", "--mount", f"--wd={ROOT}"]
         argv = [*inside, sys.executable, "-m", "cli.main", *arguments]
         given = {name: value for name, value in {**self.env, **env}.items() if value is not None}
@@ -105,7 +104,7 @@ async def _live(folder: Path) -> AsyncIterator[Live]:
 
 async def test_a_live_system_says_so_is_armed_by_a_person_and_trades_with_the_exchange_alone(tmp_path: Path) -> None:
     """Unarmed it refuses a buy, armed it fills one, disarmed it refuses again; its commands find it, paper's don't, and
-    neither proxies nor authorities of the environment get between.
+    neither proxies nor authorities of the environment interfere.
     """
     async with _live(tmp_path) as live:
         lines = live.said.read_text().splitlines()

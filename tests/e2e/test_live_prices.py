@@ -17,8 +17,8 @@ WITHOUT_WEB = ("--no-web", "--no-api", "--temporal-port=0", "--ui-port=0")
 
 
 async def test_a_trade_on_live_prices_from_buy_to_stop(servers_folder: Path, tmp_path: Path) -> None:
-    """`up` says what it trades on, how it fills and what the feed lacks; a buy fills at the feed's price, follows it,
-    and the hard stop sells when the feed falls.
+    """`up` prints its price source, its fill rules and products missing in the feed; a buy fills at the feed's price,
+    follows it, and the hard stop sells when the feed falls.
     """
     data = servers_folder / "live-prices"
     async with PaperExchange(FEED) as exchange, PaperControl(exchange.addresses()) as feed:
@@ -54,7 +54,7 @@ async def test_a_trade_on_live_prices_from_buy_to_stop(servers_folder: Path, tmp
 
             bought = await command("order", "buy", BTC, "--size", "0.01")
             assert bought.code == 0, bought.err
-            # The ask and 1 bp, in whole cents.
+            # The ask plus 1 bp, in whole cents.
             trade = (await command("trades", "--open")).json[0]
             assert (trade["state"], trade["entry_price"]) == ("PROTECTED", "50005.02")
             await feed.set_price(BTC, "47000.00", "47000.01")

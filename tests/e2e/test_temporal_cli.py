@@ -1,4 +1,4 @@
-"""docs/temporal-cli.md, command by command: each block is run as it is written, and its effect is looked at."""
+"""docs/temporal-cli.md, command by command: each block is run as written, and its effect is checked."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Desk:
-    """A live stack with trades to point the document's commands at."""
+    """A live stack with trades for the document's commands."""
 
     live: LiveStack
     env: Mapping[str, str]
@@ -40,7 +40,7 @@ class Desk:
         return await run_command(["bash", "-euc", BLOCKS[block]], {**self.env, **placeholders})
 
     async def until(self, block: str, shows: Callable[[str], bool], **placeholders: str) -> str:
-        """The block's output, once it shows what it must: lists are a moment behind."""
+        """The block's output, once it has the expected content: lists lag a little."""
 
         async def look() -> str | None:
             outcome = await self.run(block, **placeholders)
@@ -50,8 +50,8 @@ class Desk:
         return await eventually(look, within=20, what=block)
 
     async def entry(self, symbol: str = "BTC-USD", *, limit: str | None = None, snapshot: str | None = None) -> str:
-        """The key of an entry that was admitted: at market, or resting at a limit."""
-        # Earlier orders have eaten into the book: set it up again.
+        """The key of an admitted entry: at market, or resting at a limit."""
+        # Earlier orders have used up the book: set it up again.
         await self.live.price(symbol, *_QUOTES[symbol])
         number = next(_numbers)
         intent = OrderIntent(
@@ -113,7 +113,7 @@ class Desk:
 
 @pytest_asyncio.fixture(scope="module")
 async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
-    """One stack for the module, the market standing still; `temporal` is on PATH, whatever our cache calls it."""
+    """One stack for the module, whose market doesn't move; `temporal` is on PATH, whatever our cache calls it."""
     programs = tmp_path_factory.mktemp("bin")
     (programs / "temporal").symlink_to(await temporal_binary.ensure_async())
     async with live_stack("--balance", "USD=1000000", env={"BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "50"}) as live:
@@ -183,7 +183,7 @@ async def by_snapshot(desk: Desk) -> None:
 
 
 async def count_live(desk: Desk) -> None:
-    """Entries are counted by whether their trade lives."""
+    """Entries are counted by whether their trade is open."""
     await desk.trade()
     await desk.resting()
     await desk.until("count_live", lambda text: "Running" in text)
@@ -197,21 +197,21 @@ async def describe(desk: Desk) -> None:
 
 
 async def metadata(desk: Desk) -> None:
-    """A person reads what the order is, and how it is guarded."""
+    """A person can read what the order is, and how it is guarded."""
     text = (await desk.run("metadata", TRADE=await desk.trade())).out
     assert "BUY 0.1 BTC-USD MARKET" in text
     assert "hard stop 47500.95" in text
 
 
 async def state(desk: Desk) -> None:
-    """Order and guard tell where they stand."""
+    """Order and monitor report their state."""
     text = (await desk.run("state", TRADE=await desk.trade())).out
     assert '"public_state":"FILLED"' in text
     assert '"entry_price":"50001"' in text
 
 
 async def timeline(desk: Desk) -> None:
-    """Both tell what happened."""
+    """Both have their timelines."""
     text = (await desk.run("timeline", TRADE=await desk.trade())).out
     assert "filled 0.1 at 50001" in text
     assert "guards 0.1 BTC-USD" in text
@@ -225,7 +225,7 @@ async def show(desk: Desk) -> None:
 
 
 async def update_cancel(desk: Desk) -> None:
-    """The order is cancelled at the exchange; when it has ended, the command fails and says why."""
+    """The order is cancelled at the exchange; after its end, the command fails and says why."""
     order = await desk.resting()
     assert "being cancelled" in (await desk.run("update_cancel", ORDER=order)).out
     await desk.order_is(order, "CANCELLED")
@@ -260,7 +260,7 @@ async def workflow_cancel(desk: Desk) -> None:
 
 
 async def cancel_protected(desk: Desk) -> None:
-    """Nothing is sold, the plan stays armed, and the guard says that it refused."""
+    """Nothing is sold, the plan stays armed, and the monitor says that it refused."""
     trade = await desk.trade()
     await _done(desk, "cancel_protected", TRADE=trade)
     guard = desk.live.client.get_workflow_handle(f"exit-{trade}")
@@ -277,7 +277,7 @@ async def cancel_protected(desk: Desk) -> None:
 
 
 async def update_stops(desk: Desk) -> None:
-    """The plan has the new soft stop, and who asked is on the record."""
+    """The plan has the new soft stop, and the person is recorded."""
     trade = await desk.trade()
     assert "soft stop 48750.975 → 49500" in (await desk.run("update_stops", TRADE=trade)).out
     by = await desk.live.ledger.fetchval("SELECT given_by FROM stop_changes WHERE entry_key = $1", trade)
@@ -285,7 +285,7 @@ async def update_stops(desk: Desk) -> None:
 
 
 async def update_close(desk: Desk) -> None:
-    """The position is sold for MANUAL, and who asked is on the record."""
+    """The position is sold as MANUAL, and the person is recorded."""
     trade = await desk.trade()
     assert "being sold" in (await desk.run("update_close", TRADE=trade)).out
     row = await desk.trade_is(trade, "CLOSED")
@@ -313,7 +313,7 @@ async def result(desk: Desk) -> None:
 
 
 async def by_exit_reason(desk: Desk) -> None:
-    """A closed trade is found by why it was left."""
+    """A closed trade is found by its exit reason."""
     trade = await desk.trade()
     await desk.run("update_close", TRADE=trade)
     await desk.until("by_exit_reason", lambda text: f"exit-{trade}" in text)
@@ -346,13 +346,13 @@ async def batches(desk: Desk) -> None:
 
 
 async def terminate(desk: Desk) -> None:
-    """The sweep starts the guard again, and the trade can still be closed."""
+    """The sweep starts the monitor again, and the trade can still be closed."""
     trade = await desk.trade("SOL-USD")
 
     async def swept() -> bool:
         return bool(await desk.runs(f"exit-{trade}"))
 
-    # The sweep leaves trades alone whose last fill is a moment old.
+    # The sweep skips trades whose last fill is a moment old.
     await eventually(
         lambda: desk.live.ledger.fetchval(
             "SELECT last_fill_at < now() - interval '5 seconds' FROM orders WHERE order_key = $1", trade
@@ -366,7 +366,7 @@ async def terminate(desk: Desk) -> None:
 
 
 async def streams(desk: Desk) -> None:
-    """User stream and watcher run, and the sweep's schedule is there."""
+    """User stream and watcher run, and the sweep's schedule exists."""
     text = (await desk.run("streams")).out
     assert "UserStreamWorkflow" in text
     assert "PriceWatcherWorkflow" in text
@@ -397,12 +397,12 @@ SCENARIOS: Mapping[str, Callable[[Desk], Awaitable[None]]] = {
 
 @pytest.mark.parametrize("block", BLOCKS)
 async def test_documented_command(desk: Desk, block: str) -> None:
-    """A block of the document does what it says."""
+    """A block of the document has the described effect."""
     await SCENARIOS[block](desk)
 
 
 def test_every_command_is_tested() -> None:
-    """No `temporal` command is in the document outside of a block that is run, and no block is there twice."""
+    """No `temporal` command is in the document outside of a tested block, and no block is repeated."""
     text = DOCUMENT.read_text(encoding="utf-8")
     assert [name for name, _ in _BLOCK.findall(text)] == list(SCENARIOS)
     untested = _BLOCK.sub("", text)
@@ -411,6 +411,6 @@ def test_every_command_is_tested() -> None:
 
 
 def test_json_inputs_are_json() -> None:
-    """What the document passes as input can be parsed."""
+    """The document's inputs can be parsed."""
     for given in re.findall(r"--input '(.*?)'", DOCUMENT.read_text(encoding="utf-8")):
         assert isinstance(json.loads(given), dict)

@@ -1,4 +1,4 @@
-"""An entry is decided by what was read without a lock, and written only if that still holds."""
+"""An entry is decided on facts read without a lock, and written only if they still hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.intents import limit_buy, market_buy
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission on its own, with money and a fresh market."""
+    """Admission alone, with money and fresh market data."""
     async with desk_at_a_paper_exchange(database) as running:
         running.policy = replace(running.policy, max_position=Decimal(1), max_open_buys=100)
         await running.balance("100000")
@@ -38,7 +38,7 @@ async def desk(database: str) -> AsyncIterator[Desk]:
 
 
 class Between:
-    """The pool; right after the facts of an entry were read it does something first, once."""
+    """The pool; once, right after reading an entry's facts, it runs something first."""
 
     def __init__(self, pool: Pool, do: Callable[[], Awaitable[object]]) -> None:
         self._pool, self._do = pool, do
@@ -48,7 +48,7 @@ class Between:
         return getattr(self._pool, name)
 
     async def fetch(self, query: str, *values: object) -> Any:
-        """As the pool does."""
+        """Like the pool."""
         found = await self._pool.fetch(query, *values)
         if query is ENTRY_FACTS:
             self.reads += 1
@@ -58,14 +58,14 @@ class Between:
 
 
 def interrupted(desk: Desk, do: Callable[[], Awaitable[object]]) -> Between:
-    """From now on the desk's next entry is interrupted by this, between its read and its write."""
+    """Interrupt the desk's next entry between its read and its write."""
     between = Between(desk.pool, do)
     desk.admissions = Admissions(cast("Pool", between), desk.venue, lambda: desk.policy)
     return between
 
 
 async def test_a_halt_between_read_and_write_refuses(desk: Desk) -> None:
-    """Once a halt is committed no entry passes, also one that had read before; a resume lets the next one pass."""
+    """Once a halt is committed no entry passes, not even one that had read before; a resume lets the next one pass."""
 
     async def stop() -> None:
         async with desk.pool.acquire() as connection:
@@ -94,7 +94,7 @@ async def test_another_process_takes_the_money_between(desk: Desk) -> None:
 
 
 async def test_the_same_intent_in_two_processes_is_one_order(desk: Desk) -> None:
-    """Who comes second gets the decision of the first; nothing is stored twice, admitted or refused."""
+    """The second gets the decision of the first; nothing is stored twice, admitted or refused."""
     other = Admissions(desk.pool, desk.venue, lambda: desk.policy)
     for intent in (limit_buy(desk.account, "0.001", "49000"), market_buy(desk.account, "0.001", dry_run=True)):
         between = interrupted(desk, lambda intent=intent: other.admit(intent))  # type: ignore[misc]
@@ -109,7 +109,7 @@ async def test_the_same_intent_in_two_processes_is_one_order(desk: Desk) -> None
 
 
 async def test_a_process_that_stood_still_reads_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Facts that were read too long ago are not decided by."""
+    """Facts that were read too long ago are not used for a decision."""
     monkeypatch.setattr(decisions, "_LONGEST", timedelta(seconds=0.05))
     between = interrupted(desk, lambda: desk.pool.execute("SELECT pg_sleep(0.1)"))
     assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
@@ -117,7 +117,7 @@ async def test_a_process_that_stood_still_reads_again(desk: Desk, monkeypatch: p
 
 
 async def test_who_always_comes_second_gets_its_turn(desk: Desk) -> None:
-    """An entry that is overtaken each time waits for the account's lock at last, and then nobody overtakes it."""
+    """An entry that is overtaken each time finally waits for the account's lock, and then is not overtaken."""
     other = Admissions(desk.pool, desk.venue, lambda: desk.policy)
     overtaking: list[asyncio.Task[Any]] = []
 
@@ -135,7 +135,7 @@ async def test_who_always_comes_second_gets_its_turn(desk: Desk) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_processes_at_once_never_exceed_balance_or_slots(desk: Desk, seed: int) -> None:
-    """Three processes with bursts of their own, halts and resumes in between: no more is admitted than there is."""
+    """Three processes with bursts of entries, halts and resumes in between: no more is admitted than is available."""
     dice = random.Random(seed)
     account = desk.another_account()
     slots, balance = dice.choice([2, 5, 100]), Decimal(dice.randint(300, 3000))
@@ -176,7 +176,7 @@ async def test_one_that_cannot_be_written_fails_alone(desk: Desk) -> None:
 
 
 class Slow:
-    """The exchange; it tells products and fee rates only when both are asked for, and counts the touches it told."""
+    """The exchange; it returns products and fee rates only once both are requested, and counts its touches."""
 
     def __init__(self, exchange: Any) -> None:
         self._exchange = exchange
@@ -187,24 +187,24 @@ class Slow:
         return getattr(self._exchange, name)
 
     async def products(self, symbols: Any = None) -> Any:
-        """As the exchange does."""
+        """Like the exchange."""
         await self._both.wait()
         return await self._exchange.products(symbols)
 
     async def fee_rates(self) -> Any:
-        """As the exchange does."""
+        """Like the exchange."""
         await self._both.wait()
         return await self._exchange.fee_rates()
 
     async def quote(self, symbol: str) -> Quote:
-        """As the exchange does."""
+        """Like the exchange."""
         self.quotes += 1
         found: Quote = await self._exchange.quote(symbol)
         return found
 
 
 async def test_reads_of_an_entry_run_side_by_side_and_serve_its_retry(desk: Desk) -> None:
-    """Neither the rules nor the fees wait for the other; an entry that is decided again has the touch that it saw."""
+    """Rules and fees are read concurrently; an entry that is decided again uses the same touch."""
     exchange = Slow(desk.venue.exchange)
 
     async def away() -> None:
@@ -215,7 +215,7 @@ async def test_reads_of_an_entry_run_side_by_side_and_serve_its_retry(desk: Desk
     wanted = market_buy(desk.account, "0.01")
     with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await asyncio.wait_for(desk.admit(wanted), 30)
-    # A machine that took longer than a retry may would be asked anew.
+    # A machine slower than a retry's limit would request it again.
     venue._attempts = {key: (time.monotonic(), quote) for key, (_, quote) in venue._attempts.items()}
     assert (await desk.admit(wanted)).accepted
     assert exchange.quotes == 1

@@ -1,4 +1,4 @@
-"""Orders that the system did not place, on the whole system: recorded once, borne by whom it concerns, said at once."""
+"""External orders on the whole system: recorded once, assigned to the right trades, reported at once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def reconcile(system: TradingSystem, **request: Any) -> ReconcileReport:
 
 
 async def by_hand(system: TradingSystem, side: str, size: str) -> str:
-    """A market order in the exchange's app; its id."""
+    """A market order in the exchange's app. Returns its id."""
     order = await system.control.order(BTC, side, {"market_market_ioc": {"base_size": size}})
     return str(order["order_id"])
 
@@ -66,7 +66,7 @@ async def bought(system: TradingSystem, size: str) -> Trade:
 
 
 async def external(system: TradingSystem, order_id: str) -> dict[str, Any]:
-    """The journal's row of an order that was placed by hand, once it is filled."""
+    """The journal's row of an external order, once it is filled."""
 
     async def so() -> dict[str, Any] | None:
         rows = await system.rows(
@@ -81,12 +81,12 @@ async def external(system: TradingSystem, order_id: str) -> dict[str, Any]:
 
 
 async def remaining(system: TradingSystem, trade: Trade) -> Decimal:
-    """What the position book says the trade has left."""
+    """The trade's remaining size in the position book."""
     return Decimal(await system.value("SELECT remaining FROM trades WHERE entry_key = $1", trade.key))
 
 
 async def test_a_buy_by_hand_is_recorded_in_the_books_and_left_alone(system: TradingSystem) -> None:
-    """It has a row without linkage, a trade record and a lot; no trade, and reconcile has nothing to say."""
+    """It has a row without linkage, a trade record and a lot, but no trade, and reconcile finds no difference."""
     order_id = await by_hand(system, "BUY", "0.5")
     row = await external(system, order_id)
     assert (row["role"], row["source"], row["trigger"], row["entry_key"]) == ("EXTERNAL", "websocket", "manual", None)
@@ -103,8 +103,8 @@ async def test_a_buy_by_hand_is_recorded_in_the_books_and_left_alone(system: Tra
 
 
 async def test_an_order_by_hand_is_a_workflow_until_it_ends(system: TradingSystem) -> None:
-    """Resting, it runs under its own id with what it is; a part's fill is told to it, its end completes it, and nobody
-    starts it again: not the stream, not reconcile.
+    """While it rests, it runs under its own id with its details; a partial fill is sent to it, its end completes it,
+    and nothing starts it again: not the stream, not reconcile.
     """
     resting = {"limit_limit_gtc": {"base_size": "0.02", "limit_price": "40000"}}
     order = await system.control.order(BTC, "BUY", resting)
@@ -140,7 +140,7 @@ async def test_an_order_by_hand_is_a_workflow_until_it_ends(system: TradingSyste
 
 
 async def test_a_sell_by_hand_takes_from_the_unowned_pool_first(system: TradingSystem) -> None:
-    """What was bought by hand is sold by hand, and no trade loses anything."""
+    """Coins bought by hand are sold by hand, and no trade loses anything."""
     trade = await bought(system, "0.01")
     await external(system, await by_hand(system, "BUY", "0.02"))
     await external(system, await by_hand(system, "SELL", "0.02"))
@@ -149,7 +149,7 @@ async def test_a_sell_by_hand_takes_from_the_unowned_pool_first(system: TradingS
 
 
 async def test_a_sell_by_hand_closes_the_oldest_trades_as_manual(system: TradingSystem) -> None:
-    """Beyond the pool the oldest trade is sold out and closes at once, the next one is left with less and protected."""
+    """Beyond the pool the oldest trade is sold out and closes at once; the next one has less and stays protected."""
     first = await bought(system, "0.01")
     second = await bought(system, "0.01")
     await by_hand(system, "SELL", "0.015")
@@ -171,7 +171,7 @@ async def test_a_sell_by_hand_closes_the_oldest_trades_as_manual(system: Trading
 
 
 async def test_a_withdrawal_is_booked_and_borne_by_trades(system: TradingSystem) -> None:
-    """What left without a fill is a named row, the trades it leaves short shrink, and one left with nothing closes."""
+    """A withdrawal is a named row, the trades that it leaves short shrink, and an empty one closes."""
     trade = await bought(system, "0.01")
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
     await long_ago(system)
@@ -192,12 +192,12 @@ async def test_a_withdrawal_is_booked_and_borne_by_trades(system: TradingSystem)
 
 
 async def long_ago(system: TradingSystem) -> None:
-    """As if everything so far had been bought longer ago than a list of balances lags."""
+    """Date everything so far before the lag of a list of balances."""
     await system.pool.execute("UPDATE fills SET recorded_at = recorded_at - interval '10 minutes'")
 
 
 async def test_balances_that_lag_take_nothing_from_a_trade(system: TradingSystem) -> None:
-    """What has just been bought is not yet in the list of balances: that is no withdrawal, and no trade bears it."""
+    """A new buy missing in the list of balances is not a withdrawal, and no trade bears it."""
     fault = await system.control.fault("lagging", "GET /accounts*", delay=3600, count=None)
     first, second = await bought(system, "0.01"), await bought(system, "0.005")
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
@@ -207,23 +207,23 @@ async def test_balances_that_lag_take_nothing_from_a_trade(system: TradingSystem
         assert report.balances.startswith("balances agree but for BTC, USD, which just traded")
     assert [await remaining(system, trade) for trade in (first, second)] == [Decimal("0.01"), Decimal("0.005")]
     await system.control.clear_faults(fault)
-    await system.control.withdraw("BTC", "0.004")  # that leaves what it never was: it is judged at once
+    await system.control.withdraw("BTC", "0.004")  # less than it ever was: that is judged at once
     report = await reconcile(system)
     assert [(row.kind, row.amount) for row in report.transfers] == [("withdrawal", Decimal("-0.004"))]
     assert sum([await remaining(system, trade) for trade in (first, second)]) == Decimal("0.011")
 
 
 async def settled(system: TradingSystem) -> bool:
-    """Whether no fill is a derived one any more."""
+    """Whether all fills are the exchange's own."""
     return not await system.rows("SELECT id FROM fills WHERE origin = 'derived'")
 
 
 async def test_a_deposit_is_booked_and_fills_the_pool(system: TradingSystem) -> None:
-    """More than the books explain is a deposit, and a later sell of it by hand touches no trade."""
+    """A balance above the books is a deposit, and a later sell of it by hand affects no trade."""
     trade = await bought(system, "0.01")
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
     await system.control.deposit("BTC", "1")
-    # Not booked yet is to be looked at, and no violation.
+    # Before it is booked it is a warning, not a violation.
     validator = Validator(system.parts.pool, system.parts.exchange)
     early = await validator.validate_ledger(ValidateInput(account=system.account))
     assert early.ok, early.violations
@@ -239,7 +239,7 @@ async def test_a_deposit_is_booked_and_fills_the_pool(system: TradingSystem) -> 
 
 
 async def test_a_sell_of_a_deposit_that_is_not_booked_yet_takes_from_no_trade(system: TradingSystem) -> None:
-    """The books alone would say that a trade's coins were sold; the exchange still holds them, so nothing is taken."""
+    """By the books alone a trade's coins were sold; the exchange still holds them, so nothing is taken."""
     trade = await bought(system, "0.01")
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
     await system.control.deposit("BTC", "1")
@@ -253,8 +253,8 @@ async def test_a_sell_of_a_deposit_that_is_not_booked_yet_takes_from_no_trade(sy
 
 
 async def test_a_buy_by_hand_is_protected_where_that_is_set(system: TradingSystem) -> None:
-    """It becomes a trade with the default exit rules and a monitor, and a hard stop sells it, linkage-less entry and
-    all.
+    """It becomes a trade with the default exit rules and a monitor, and a hard stop sells it, without a linkage of its
+    entry.
     """
     await system.stop_workers()
     system.settings = system.settings.model_copy(update={"adoption": AdoptionSettings(protect=True)})
@@ -280,7 +280,7 @@ async def test_a_buy_by_hand_is_protected_where_that_is_set(system: TradingSyste
 async def test_an_order_by_hand_that_was_never_streamed_is_found_by_reconcile(
     database: str, temporal_server: DevServer
 ) -> None:
-    """With no stream at all, orders by hand are adopted once, as reconciled; open ones are followed to their end."""
+    """Without any stream, external orders are adopted once, as reconciled; open ones are followed to their end."""
     async with trading_system(database, temporal_server.address, roles=frozenset({"orders"})) as system:
         reconciler = system.parts.reconciler
         request = ReconcileInput(account=system.account)
@@ -306,7 +306,7 @@ async def test_an_order_by_hand_that_was_never_streamed_is_found_by_reconcile(
 
 
 async def protected(system: TradingSystem, order_id: str, size: str) -> str:
-    """The key of the trade that a buy by hand became, once it is guarded with this much."""
+    """The key of the trade made from a buy by hand, once this size is protected."""
 
     async def so() -> str | None:
         rows = await system.rows(
@@ -324,8 +324,8 @@ ADOPTING = {"adoption": AdoptionSettings(protect=True)}
 
 
 async def test_history_before_the_first_start_is_nobodys_trade(database: str, temporal_server: DevServer) -> None:
-    """A round trip and a buy by hand from before are recorded and never sold, whatever the price does; so is an order
-    that was filled in part by then, also with what it fills later.
+    """An earlier round trip and buy by hand are recorded and never sold, whatever the price; the same for an order that
+    was partly filled by then, including its later fills.
     """
     earlier: list[dict[str, Any]] = []
 
@@ -360,7 +360,7 @@ async def test_history_before_the_first_start_is_nobodys_trade(database: str, te
 
 
 async def test_an_older_order_that_fills_only_afterwards_is_adopted(database: str, temporal_server: DevServer) -> None:
-    """It rested when this account was first started, so all of it is bought since."""
+    """It rested at this account's first start, so all of it was bought since."""
     placed: list[str] = []
 
     async def history(control: PaperControl) -> None:
@@ -374,7 +374,7 @@ async def test_an_older_order_that_fills_only_afterwards_is_adopted(database: st
 
 
 async def test_a_sell_by_hand_takes_from_buys_by_hand_first(database: str, temporal_server: DevServer) -> None:
-    """Then from the pool, and from a trade of ours only when nothing else is left, though it is the oldest."""
+    """Then from the pool, and from a trade of ours only when nothing else is left, even if it is the oldest."""
     async with trading_system(database, temporal_server.address, others=ADOPTING) as system:
         await reconcile(system)
         ours = await bought(system, "0.01")
@@ -414,7 +414,7 @@ async def test_a_sell_by_hand_takes_from_buys_by_hand_first(database: str, tempo
 async def test_a_round_trip_by_hand_while_nothing_ran_leaves_nothing_to_guard(
     database: str, temporal_server: DevServer
 ) -> None:
-    """Bought and sold by hand while we were away: whichever is told first, no coin of the pool is guarded for it."""
+    """Bought and sold by hand while we were away: in either order of reports, no coin of the pool is guarded for it."""
     async with trading_system(database, temporal_server.address, others=ADOPTING) as system:
         await reconcile(system)
         await system.control.deposit("BTC", "1")
@@ -435,8 +435,8 @@ async def test_a_round_trip_by_hand_while_nothing_ran_leaves_nothing_to_guard(
 
 
 async def test_another_instances_orders_are_told_and_left_to_it(database: str, temporal_server: DevServer) -> None:
-    """An id of our shape that this ledger doesn't know: CRITICAL, once; recorded, not guarded, and what it sells comes
-    out of no buy by hand.
+    """An id of our form that this ledger doesn't know: CRITICAL, once; it is recorded, not guarded, and its sales are
+    not assigned to buys by hand.
     """
     async with trading_system(database, temporal_server.address, others=ADOPTING) as system:
         await reconcile(system)

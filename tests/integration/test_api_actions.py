@@ -1,4 +1,4 @@
-"""Actions by the API on the real system: once each, by the same workflows as a command's, on record with who asked."""
+"""Actions by the API on the real system: once each, by the same workflows as commands, recorded with the user."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _keys = itertools.count()
 
 @dataclass
 class Desk:
-    """A system with a page that is logged in."""
+    """A system with a logged-in page."""
 
     system: TradingSystem
     api: Api
     page: Page
 
     async def do(self, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
-        """An action of the page's, with a key of its own if none is given."""
+        """An action of the page, with its own key if none is given."""
         return await self.page.post(path, body, **{"Idempotency-Key": key or f"key-of-a-test-{next(_keys)}"})
 
     async def commands(self) -> list[tuple[str, str, str]]:
-        """Kind, subject and giver of what was commanded, but for orders."""
+        """Kind, subject and user of the commands, without orders."""
         rows = await self.system.rows("SELECT kind, subject, given_by FROM commands WHERE kind <> 'order' ORDER BY at")
         return [(row["kind"], row["subject"], row["given_by"]) for row in rows]
 
@@ -50,7 +50,7 @@ class Desk:
 
 @pytest_asyncio.fixture
 async def desk(database: str, temporal_server: DevServer) -> AsyncIterator[Desk]:
-    """One on a system of its own."""
+    """A desk on its own system."""
     async with trading_system(database, temporal_server.address) as system:
         routers = [action_routes(hands_of(system.settings, system.pool))]
         async with api_on(routers=routers, account=system.account) as api, api.page() as page:
@@ -58,8 +58,8 @@ async def desk(database: str, temporal_server: DevServer) -> AsyncIterator[Desk]
 
 
 async def test_a_trade_is_closed_once_however_often_it_is_clicked(desk: Desk) -> None:
-    """Clicks with one key are one close, with one answer and one command in the name of who is logged in; a later one
-    is told that the trade is closed.
+    """Clicks with one key are one close, with one answer and one command in the user's name; a later one gets the
+    answer that the trade is closed.
     """
     trade = await desk.system.start(market_buy(desk.system.account))
     await trade.until_protected()
@@ -86,7 +86,7 @@ async def test_a_trade_is_closed_once_however_often_it_is_clicked(desk: Desk) ->
 
 
 async def test_an_order_is_cancelled(desk: Desk) -> None:
-    """What rests is withdrawn by its workflow; once it has ended there is nothing to cancel."""
+    """A resting order is withdrawn by its workflow; after its end there is nothing to cancel."""
     order = await desk.system.start(limit_buy(desk.system.account, "0.002", "40000"))
     await order.until_state("OPEN")
     assert (await desk.do(f"/api/trades/{order.key}/close")).json()["code"] == "NO_POSITION"
@@ -98,7 +98,7 @@ async def test_an_order_is_cancelled(desk: Desk) -> None:
 
 
 async def test_who_may_only_look_moves_nothing(desk: Desk) -> None:
-    """With the role view every action is refused, and none is even recorded."""
+    """With the role view every action is refused and not recorded."""
     trade = await desk.system.start(market_buy(desk.system.account))
     await trade.until_protected()
     paths = [
@@ -121,7 +121,7 @@ async def test_who_may_only_look_moves_nothing(desk: Desk) -> None:
 
 
 async def test_an_old_resume_never_ends_a_new_halt(desk: Desk) -> None:
-    """Resuming wants its word; sent again after another halt it gives its old answer and changes nothing, and neither
+    """Resume requires its word; repeated after another halt it returns its old answer and changes nothing, and neither
     does one that was begun and never answered.
     """
     assert (await desk.do("/api/halt", {"note": "lunch"})).json()["changed"] is True
@@ -142,7 +142,7 @@ async def test_an_old_resume_never_ends_a_new_halt(desk: Desk) -> None:
 
 
 async def test_stops_are_moved(desk: Desk) -> None:
-    """A stop goes where it is told, by whom is recorded; one that is further away is refused in the monitor's words."""
+    """A stop is moved as requested, recorded with the user; one further away is refused with the monitor's message."""
     trade = await desk.system.start(market_buy(desk.system.account))
     await trade.until_protected()
     path = f"/api/trades/{trade.key}/stops"
@@ -159,7 +159,7 @@ async def test_stops_are_moved(desk: Desk) -> None:
 
 
 async def test_flatten_closes_what_is_open(desk: Desk) -> None:
-    """Confirmed by its word, every trade is sold and every entry cancelled, and each answer is told."""
+    """Confirmed by its word, every trade is sold and every entry cancelled, and each answer is returned."""
     trade = await desk.system.start(market_buy(desk.system.account))
     await trade.until_protected()
     order = await desk.system.start(limit_buy(desk.system.account, "0.002", "40000"))
@@ -178,7 +178,7 @@ async def test_flatten_closes_what_is_open(desk: Desk) -> None:
 
 
 async def test_a_close_is_promised_while_temporal_is_away(desk: Desk) -> None:
-    """With nobody to ask, the close is kept in the ledger as a command's is, and the answer is 202."""
+    """Without a reachable monitor the close is kept in the ledger like a command's, and the answer is 202."""
     trade = await desk.system.start(market_buy(desk.system.account))
     await trade.until_protected()
 
@@ -203,8 +203,8 @@ async def test_a_close_is_promised_while_temporal_is_away(desk: Desk) -> None:
 
 
 async def test_a_key_is_of_one_action(desk: Desk) -> None:
-    """The same key with another body or for something else is refused, as is an action without one; the same key of
-    another asker is another action.
+    """The same key with another body or for another action is refused, as is an action without one; another user's same
+    key is another action.
     """
     assert (await desk.do("/api/halt", {"note": "one"}, key="key-of-one-action")).status_code == 200
     for path, body in (("/api/halt", {"note": "two"}), ("/api/resume", {"confirm": "resume"})):
@@ -219,7 +219,7 @@ async def test_a_key_is_of_one_action(desk: Desk) -> None:
 
 
 async def test_what_is_not_the_accounts_is_not_found(desk: Desk) -> None:
-    """A key of nobody's, or of another account, is nothing that could be closed or cancelled."""
+    """An unknown key, or one of another account, can't be closed or cancelled."""
     trade = await desk.system.start(market_buy(desk.system.account))
     await trade.until_protected()
     assert (await desk.do("/api/trades/%00/close")).json()["code"] == "BAD_TEXT"
@@ -237,7 +237,7 @@ async def test_what_is_not_the_accounts_is_not_found(desk: Desk) -> None:
 
 
 async def test_an_incident_is_resolved(desk: Desk) -> None:
-    """Once; afterwards it was resolved already."""
+    """It is resolved once; afterwards the answer is that it already was."""
     number = await desk.system.value(
         "INSERT INTO incidents (account, kind, severity, subject, sentence) VALUES ($1, 'TEST', 'WARNING', 'x', 'y') "
         "RETURNING id",

@@ -1,4 +1,4 @@
-"""`bottrader api serve` as a process: on the local stack, and where it may not listen."""
+"""`bottrader api serve` as a process: on the local stack, and on addresses where it must not listen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ API = (sys.executable, "-m", "cli.main", "api", "serve")
 
 
 async def test_the_stack_serves_it_and_its_link_logs_in() -> None:
-    """The stack's link is for its owner's eyes only and logs in once; the next one is in its file; a stop takes it."""
+    """The stack's link is readable by its owner only and logs in once; the next one is in its file; a stop removes
+    it."""
     async with LocalStack(LocalStackConfig(ui=False, paper=False, worker=False, api=True)) as stack:
         file = stack.data / "page_link"
         assert file.stat().st_mode & 0o777 == 0o600
@@ -44,7 +45,7 @@ async def test_the_stack_serves_it_and_its_link_logs_in() -> None:
 
 
 async def test_it_does_not_listen_where_others_reach_it_without_a_log_in(tmp_path: Path) -> None:
-    """Beyond loopback it wants TLS in front, the address that a browser shows, and somebody who may log in."""
+    """Beyond loopback it requires TLS in front, the address shown by the browser, and a user who may log in."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),

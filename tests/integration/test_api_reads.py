@@ -1,4 +1,4 @@
-"""What the API reads, over a real socket and a real ledger: every row once, exact, of its own account only."""
+"""Reads of the API over a real socket and a real ledger: every row once, exact, of its own account only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture
 async def api(pool: Pool) -> AsyncIterator[Api]:
-    """The API on it."""
+    """The API on that ledger."""
     settings = Settings()
     async with api_on(routers=[read_routes(sources_of(settings, pool, lambda: policy_of(settings)))]) as found:
         yield found
@@ -46,7 +46,7 @@ async def api(pool: Pool) -> AsyncIterator[Api]:
 
 @pytest_asyncio.fixture
 async def viewer(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who may read."""
+    """A user who may read."""
     async with api.program(VIEWER) as found:
         yield found
 
@@ -68,7 +68,7 @@ async def pages(viewer: httpx.AsyncClient, path: str, **filters: Any) -> list[di
 
 
 async def test_every_order_is_in_exactly_one_list(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Page by page each order of the account comes once, in the list of open ones or in that of executed ones."""
+    """Over all pages each order of the account is listed once, either as open or as executed."""
     open_ones = await pages(viewer, "/api/open-orders", limit=3)
     ended = await pages(viewer, "/api/executed-orders", limit=7)
     keys = [row["order_key"] for row in [*open_ones, *ended]]
@@ -81,7 +81,7 @@ async def test_every_order_is_in_exactly_one_list(viewer: httpx.AsyncClient, poo
 
 @pytest.mark.parametrize("state", ["FAILED", "REJECTED", "EXPIRED", "CANCELLED", "UNKNOWN"])
 async def test_an_order_is_found_however_it_stands(viewer: httpx.AsyncClient, pool: Pool, state: str) -> None:
-    """Whatever its state, and without a time of its end, an order is shown: by whether more of it will follow."""
+    """In any state, and without an end time, an order is listed: by whether more of it can follow."""
     key = await pool.fetchval("SELECT order_key FROM orders WHERE NOT finished AND account = 'main' LIMIT 1")
     for finished in (False, True):
         await pool.execute("UPDATE orders SET state = $2, finished = $3 WHERE order_key = $1", key, state, finished)
@@ -97,7 +97,7 @@ async def test_an_order_is_found_however_it_stands(viewer: httpx.AsyncClient, po
 
 
 async def test_rows_that_come_meanwhile_neither_hide_nor_repeat_others(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """A walk through the pages shows each row that was there when it began once, while new ones are added."""
+    """Paging shows each row that existed at its start once, while new ones are added."""
     before = {row["order_key"] for row in await pages(viewer, "/api/open-orders")}
     seen: list[str] = []
     cursor, number = None, 0
@@ -115,7 +115,7 @@ async def test_rows_that_come_meanwhile_neither_hide_nor_repeat_others(viewer: h
 
 
 async def test_filters_are_the_cursors_own(viewer: httpx.AsyncClient) -> None:
-    """A cursor of other filters or another list, or a made-up one, is refused by name; none of them is a fault."""
+    """A cursor of other filters or another list, or a made-up one, is refused by name; none is an internal error."""
     body = (await viewer.get("/api/executed-orders", params={"limit": 5, "side": "SELL"})).json()
     cursor = body["next_cursor"]
     assert {row["side"] for row in body["items"]} == {"SELL"}
@@ -149,7 +149,7 @@ async def test_numbers_are_exact_text_and_times_are_utc(viewer: httpx.AsyncClien
 
 
 async def test_nothing_of_another_account_is_shown(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Neither in lists nor by its key, nor in a figure."""
+    """Neither in lists nor by key, nor in a sum."""
     theirs = await pool.fetch("SELECT order_key FROM orders WHERE account = 'other'")
     for path in ("orders", "trades"):
         for key in (theirs[0]["order_key"], "0" * 32, "x", "%00", "a" * 31 + "'"):
@@ -162,7 +162,7 @@ async def test_nothing_of_another_account_is_shown(viewer: httpx.AsyncClient, po
 
 
 async def test_figures_are_those_of_the_books(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Groups, the sum over time and the list of closed trades give the same profit, to the last digit that is shown."""
+    """Groups, the sum over time and the list of closed trades have the same profit, to the last shown digit."""
     total = await pool.fetchval("SELECT sum(pnl) FROM trades WHERE account = 'main'")
     for by in ("all", "day", "hour", "symbol", "trigger", "exit"):
         groups = (await viewer.get("/api/pnl", params={"by": by})).json()["groups"]
@@ -178,7 +178,7 @@ async def test_figures_are_those_of_the_books(viewer: httpx.AsyncClient, pool: P
 
 
 async def test_one_order_and_one_trade_tell_their_story(viewer: httpx.AsyncClient) -> None:
-    """An order has its attempts and fills; a trade is found by any order of it, and tells of all of them."""
+    """An order has its attempts and fills; a trade is found by any of its orders, and lists all of them."""
     trade = (await pages(viewer, "/api/trades", state="closed", limit=50))[0]
     story = (await viewer.get(f"/api/trades/{trade['entry_key']}")).json()
     assert story["trade"] == trade
@@ -193,7 +193,8 @@ async def test_one_order_and_one_trade_tell_their_story(viewer: httpx.AsyncClien
 
 
 async def test_candles_come_with_our_fills(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """The newest candles of a product, oldest first, with the fills since the first of them, and what lengths exist."""
+    """The newest candles of a product, oldest first, with the fills since the first of them, and the available
+    lengths."""
     trade = (await pages(viewer, "/api/trades", state="closed"))[0]
     closed = datetime.fromisoformat(trade["closed_at"]).replace(second=0, microsecond=0)
     starts = [closed + timedelta(minutes=number) for number in range(-3, 3)]
@@ -213,7 +214,7 @@ async def test_candles_come_with_our_fills(viewer: httpx.AsyncClient, pool: Pool
 
 
 async def test_the_summary_says_how_it_stands(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Counts, the day's result beside its limit, the switch, incidents, and streams that nobody has heard yet."""
+    """Counts, the day's result with its limit, the switch, incidents, and streams without a message yet."""
     await pool.execute(
         """INSERT INTO incidents (account, kind, severity, subject, sentence, resolved_at) VALUES
            ('main', 'TEST_KIND', 'CRITICAL', 'x', 'something <b>broke</b>', NULL),
@@ -235,7 +236,7 @@ async def test_the_summary_says_how_it_stands(viewer: httpx.AsyncClient, pool: P
 
 
 async def test_a_ledger_that_is_away_is_said(api: Api, viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Without its database the API answers 503 in its one form, and who is logged in stays so."""
+    """Without its database the API answers 503 in its one form, and sessions continue."""
     await pool.close()
     answer = await viewer.get("/api/open-orders")
     assert (answer.status_code, answer.json()["code"]) == (503, "NO_DATABASE")
@@ -244,7 +245,7 @@ async def test_a_ledger_that_is_away_is_said(api: Api, viewer: httpx.AsyncClient
 
 
 async def test_deep_pages_read_by_the_index(database: str, pool: Pool) -> None:
-    """The page behind any row is read from the index at its place, so a deep one costs what the first does."""
+    """The page after any row is read from the index at its place, so a deep one costs the same as the first."""
     connection = await asyncpg.connect(database)
     try:
         await connection.execute("SET enable_seqscan = off; SET enable_sort = off")

@@ -35,7 +35,7 @@ class Streaming:
 
 @pytest_asyncio.fixture
 async def streaming(database: str) -> AsyncIterator[Streaming]:
-    """One on a ledger with an open order, which is looked at often."""
+    """An API on a ledger with an open order, polled often."""
     pool = await create_pool(database, size=4, statement_seconds=60)
     await add_order(pool, intent("open-1"))
     settings, sessions = Settings(), Sessions(43_200, 3600)
@@ -51,7 +51,7 @@ async def streaming(database: str) -> AsyncIterator[Streaming]:
 async def watching(
     streaming: Streaming, last: str | None = None
 ) -> AsyncIterator[AsyncIterator[tuple[str, str, dict[str, Any]]]]:
-    """What a viewer hears: event, id, data."""
+    """A viewer's events: event, id, data."""
     headers = {} if last is None else {"Last-Event-ID": last}
     async with (
         streaming.api.program(VIEWER) as viewer,
@@ -82,7 +82,7 @@ async def until(events: AsyncIterator[tuple[str, str, dict[str, Any]]], topic: s
 
 
 async def test_changes_come_as_rows_and_ends_as_keys(streaming: Streaming) -> None:
-    """A new order comes as the row that the list has, a change as the row anew, and an end as a key that is gone."""
+    """A new order is sent as the list's row, a change as the new row, and an end as a removed key."""
     pool = streaming.pool
     async with watching(streaming) as events, streaming.api.program(VIEWER) as viewer:
         await until(events, "hello")
@@ -106,7 +106,7 @@ async def test_changes_come_as_rows_and_ends_as_keys(streaming: Streaming) -> No
 
 
 async def test_events_and_the_switch_are_told(streaming: Streaming) -> None:
-    """An incident comes once as an event of the list of events, and a halt changes the summary."""
+    """An incident is sent once as an event of the list of events, and a halt changes the summary."""
     async with watching(streaming) as events:
         await until(events, "hello")
         await streaming.pool.execute(
@@ -122,7 +122,7 @@ async def test_events_and_the_switch_are_told(streaming: Streaming) -> None:
 
 
 async def test_who_comes_back_late_reads_anew(streaming: Streaming) -> None:
-    """An id that is not the last look's gets `reset`, also one of another process."""
+    """A reconnect with an id other than the last poll's gets `reset`, also with one of another process."""
     async with watching(streaming) as events:
         number, _ = await until(events, "tick")
     for last in (number + "0", "of-another-process-7"):
@@ -132,7 +132,7 @@ async def test_who_comes_back_late_reads_anew(streaming: Streaming) -> None:
 
 
 async def test_nobody_is_looked_for_when_nobody_watches(streaming: Streaming) -> None:
-    """The looker ends with the last who watches, whoever left how, and begins again with the next."""
+    """Polling ends with the last viewer, however each one left, and begins again with the next."""
     for _ in range(2):
         async with watching(streaming) as events:
             await until(events, "tick")
@@ -146,7 +146,7 @@ async def test_nobody_is_looked_for_when_nobody_watches(streaming: Streaming) ->
 
 
 async def test_streams_are_few_and_only_for_who_is_logged_in(streaming: Streaming) -> None:
-    """Nobody watches without a log-in, and the seventeenth is told so instead of slowing the others."""
+    """Nobody watches without a log-in, and the seventeenth viewer is refused instead of slowing the others."""
     assert (await streaming.api.http.get("/api/stream")).status_code == 401
     async with contextlib.AsyncExitStack() as stack:
         heard = [await stack.enter_async_context(watching(streaming)) for _ in range(16)]
@@ -158,7 +158,7 @@ async def test_streams_are_few_and_only_for_who_is_logged_in(streaming: Streamin
 
 
 async def test_a_ledger_that_is_away_is_told_and_waited_for(streaming: Streaming) -> None:
-    """While the database refuses, `away` comes; afterwards changes are told again, those of meanwhile among them."""
+    """While the database refuses, `away` is sent; afterwards changes are sent again, including those in between."""
     pool = streaming.pool
     async with watching(streaming) as events:
         await until(events, "hello")
@@ -171,7 +171,7 @@ async def test_a_ledger_that_is_away_is_told_and_waited_for(streaming: Streaming
 
 
 async def test_a_stop_ends_the_streams(streaming: Streaming) -> None:
-    """Told to stop, every stream ends by itself, so that the server does not have to cut it off."""
+    """On a stop every stream ends by itself, so that the server does not have to cut it off."""
     async with watching(streaming) as events:
         await until(events, "hello")
         streaming.streams.stop()

@@ -1,4 +1,4 @@
-"""Errors of background work that nobody awaited, with a real event loop and a real database."""
+"""Errors of background work that nothing awaits, with a real event loop and a real database."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ACCOUNT = "main"
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
 
 
 async def dropped(error: Exception) -> None:
-    """Run a task that raises, and drop it without looking."""
+    """Run a task that raises, and drop it without awaiting it."""
 
     async def fail() -> None:
         raise error
@@ -39,12 +39,12 @@ async def dropped(error: Exception) -> None:
 
 
 def refuse(value: str) -> None:
-    """A callback that fails, and says with what."""
+    """A callback that fails with a secret in its message."""
     raise KeyError(value)
 
 
 async def test_an_error_that_nobody_awaited_is_counted_logged_and_one_incident(pool: Pool) -> None:
-    """Its type and line are told, once while it is open; what it says, which may be a secret, is told nowhere."""
+    """Its type and line are reported, once while open; its message, which may be a secret, is reported nowhere."""
     background = watch_background()
     background.tell.append(FaultIncidents(pool, ACCOUNT, "the worker"))
     with structlog.testing.capture_logs() as lines:
@@ -66,7 +66,7 @@ async def test_an_error_that_nobody_awaited_is_counted_logged_and_one_incident(p
 
 
 async def test_that_a_server_is_away_is_no_fault_of_the_program(caplog: pytest.LogCaptureFixture) -> None:
-    """A dropped task whose server was not there stays a line of the log."""
+    """A dropped task whose server was unreachable is only logged."""
     background = watch_background()
     told: list[TaskFault] = []
     background.tell.append(told.append)

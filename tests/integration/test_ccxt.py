@@ -1,4 +1,4 @@
-"""ccxt as anybody installs it against the paper exchange: only address, trust root and key are given."""
+"""Unmodified ccxt against the paper exchange: only address, trust root and key are set."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 
 
 class Desk:
-    """The paper exchange that all rows share, ccxt on it, and what rows need again and again."""
+    """The paper exchange shared by all rows, ccxt on it, and common calls of the rows."""
 
     def __init__(self, paper: PaperExchange, control: PaperControl) -> None:
         self.paper = paper
@@ -29,7 +29,7 @@ class Desk:
         self.ccxt = self.client()
 
     def options(self, key_file: Path | None = None) -> dict[str, Any]:
-        """ccxt's options: the key, and where the exchange is."""
+        """ccxt's options: the key, and the exchange's address."""
         key = json.loads((key_file or self.paper.key_file).read_text(encoding="utf-8"))
         urls = {"rest": f"https://{self.paper.rest_address}", "ws": self.paper.stream_url}
         return {"apiKey": key["name"], "secret": key["privateKey"], "urls": {"api": urls}}
@@ -39,24 +39,24 @@ class Desk:
         return ccxt.pro.coinbase({**self.options(key_file), "cafile": str(self.paper.ca_file)})
 
     async def move(self, price: int) -> None:
-        """The market goes to `price`."""
+        """Move the market to `price`."""
         await self.control.set_price("BTC-USD", f"{price}.00", f"{price}.01")
 
     async def resting(self, **more: Any) -> str:
-        """An order that rests far from the market; its id."""
+        """An order that rests far from the market. Returns its id."""
         return str((await self.ccxt.create_order(BTC, "limit", "buy", 0.01, 50_000, more))["id"])
 
     async def status(self, order: dict[str, Any]) -> str:
-        """The status of a placed order, asked for again."""
+        """The status of a placed order, read again."""
         return str((await self.ccxt.fetch_order(order["id"]))["status"])
 
     async def filled(self, *terms: Any, **more: Any) -> None:
-        """An order of these terms is placed and fills."""
+        """An order with these terms is placed and fills."""
         placed = await self.ccxt.create_order(BTC, *terms, more)
         assert await self.status(placed) == "closed"
 
     async def rests(self, *terms: Any, **more: Any) -> None:
-        """An order of these terms is placed and rests."""
+        """An order with these terms is placed and rests."""
         placed = await self.ccxt.create_order(BTC, *terms, more)
         assert await self.status(placed) == "open"
         await self.ccxt.cancel_order(placed["id"])
@@ -83,7 +83,7 @@ async def desk() -> AsyncIterator[Desk]:
 
 @pytest_asyncio.fixture(autouse=True)
 async def at_rest(desk: Desk) -> None:
-    """Each row begins at the same price, and without an order that rests."""
+    """Each row begins at the same price, and without resting orders."""
     await desk.move(65_000)
     for order in await desk.ccxt.fetch_open_orders():
         await desk.ccxt.cancel_order(order["id"])
@@ -93,13 +93,13 @@ async def at_rest(desk: Desk) -> None:
 
 
 async def fetch_time(desk: Desk) -> None:
-    """Both of ccxt's ways to the exchange's time."""
+    """Both of ccxt's reads of the exchange's time."""
     for method in ("v2PublicGetTime", "v3PublicGetBrokerageTime"):
         assert abs(await desk.ccxt.fetch_time({"method": method}) / 1000 - time.time()) < 5
 
 
 async def fetch_currencies(desk: Desk) -> None:
-    """Fiat and crypto are told apart."""
+    """Fiat and crypto are separated."""
     found = await desk.ccxt.fetch_currencies()
     assert {name: found[name]["type"] for name in ("USD", "BTC", "PEPE")} == {
         "USD": "fiat",
@@ -118,7 +118,7 @@ async def fetch_markets(desk: Desk) -> None:
 
 
 async def exchange_rates(desk: Desk) -> None:
-    """What one of a currency is in others."""
+    """A currency's rates in others."""
     rates = (await desk.ccxt.v2PublicGetExchangeRates({"currency": "BTC"}))["data"]["rates"]
     assert Decimal(rates["BTC"]) == 1
     assert 65_000 <= Decimal(rates["USD"]) <= Decimal("65000.01")
@@ -138,12 +138,12 @@ async def accounts_v2(desk: Desk) -> None:
 
 
 async def fetch_balance(desk: Desk) -> None:
-    """What is held by orders shows, where ccxt asks the newer path."""
+    """Holds of orders are shown if ccxt uses the newer path."""
     order_id = await desk.resting()
-    older = await desk.ccxt.fetch_balance()  # by /v2, which shows no holds
+    older = await desk.ccxt.fetch_balance()  # by /v2, which has no holds
     found = await desk.ccxt.fetch_balance({"v3": True})
     assert older["USD"]["total"] == found["USD"]["total"]
-    assert found["USD"]["used"] == 503  # with the fee of a taker
+    assert found["USD"]["used"] == 503  # with a taker's fee
     assert found["USD"]["free"] + found["USD"]["used"] == found["USD"]["total"]
     await desk.ccxt.cancel_order(order_id)
 
@@ -154,7 +154,7 @@ async def fetch_portfolios(desk: Desk) -> None:
 
 
 async def fetch_trading_fees(desk: Desk) -> None:
-    """The fees that the exchange was set up with."""
+    """The fees of the exchange's configuration."""
     fees = (await desk.ccxt.fetch_trading_fees())[BTC]
     assert (fees["maker"], fees["taker"]) == (0.004, 0.006)
 
@@ -178,13 +178,13 @@ async def fetch_bids_asks(desk: Desk) -> None:
 
 
 async def fetch_order_book(desk: Desk) -> None:
-    """As many levels as asked for."""
+    """As many levels as requested."""
     found = await desk.ccxt.fetch_order_book(BTC, 5)
     assert (len(found["bids"]), len(found["asks"]), found["bids"][0][0]) == (5, 5, 65_000)
 
 
 async def fetch_ohlcv(desk: Desk) -> None:
-    """Candles without a gap, also from a time on."""
+    """Candles without a gap, also from a given time on."""
     found = await desk.ccxt.fetch_ohlcv(BTC, "5m", limit=100)
     starts = [row[0] for row in found]
     assert starts == list(range(starts[0], starts[-1] + 1, 300_000))
@@ -194,7 +194,7 @@ async def fetch_ohlcv(desk: Desk) -> None:
 
 
 async def fetch_trades(desk: Desk) -> None:
-    """The last prints."""
+    """The latest trades."""
     found = await desk.ccxt.fetch_trades(BTC, limit=10)
     assert len(found) == 10
     assert found[-1]["price"] in {65_000, 65_000.01}
@@ -211,29 +211,29 @@ async def limit(desk: Desk) -> None:
 
 
 async def post_only(desk: Desk) -> None:
-    """Rests, or is refused where it would trade."""
+    """It rests, or is refused if it would trade."""
     await desk.rests("limit", "buy", 0.01, 60_000, postOnly=True)
     with pytest.raises(ccxt.ExchangeError, match="POST_ONLY"):
         await desk.ccxt.create_order(BTC, "limit", "buy", 0.01, 65_100, {"postOnly": True})
 
 
 async def immediate_or_cancel(desk: Desk) -> None:
-    """Fills at once."""
+    """It fills at once."""
     await desk.filled("limit", "buy", 0.01, 65_100, timeInForce="IOC")
 
 
 async def fill_or_kill(desk: Desk) -> None:
-    """Fills at once and in full."""
+    """It fills at once and in full."""
     await desk.filled("limit", "buy", 0.01, 65_100, timeInForce="FOK")
 
 
 async def good_till_date(desk: Desk) -> None:
-    """Rests with an end."""
+    """It rests with an end time."""
     await desk.rests("limit", "buy", 0.01, 60_000, timeInForce="GTD", end_time="2100-01-01T00:00:00Z")
 
 
 async def market_with_cost(desk: Desk) -> None:
-    """Spends what is said, fee included."""
+    """It spends the given amount, fee included."""
     placed = await desk.ccxt.create_market_buy_order_with_cost(BTC, 1_000)
     found = await desk.ccxt.fetch_order(placed["id"])
     assert found["status"] == "closed"
@@ -241,38 +241,38 @@ async def market_with_cost(desk: Desk) -> None:
 
 
 async def market(desk: Desk) -> None:
-    """Buys by cost, sells by size."""
+    """It buys by cost and sells by size."""
     await desk.filled("market", "buy", 0.01, 65_000)  # ccxt makes it a cost: amount x price
     await desk.filled("market", "sell", 0.01)
 
 
 async def stop_loss(desk: Desk) -> None:
-    """Rests below the market."""
+    """It rests below the market."""
     await desk.rests("limit", "sell", 0.01, 60_000, stopLossPrice=61_000)
 
 
 async def trigger_price(desk: Desk) -> None:
-    """Rests above the market."""
+    """It rests above the market."""
     await desk.rests("limit", "buy", 0.01, 67_000, triggerPrice=66_000, stop_direction="STOP_DIRECTION_STOP_UP")
 
 
 async def preview(desk: Desk) -> None:
-    """Places nothing."""
+    """It places nothing."""
     placed = await desk.ccxt.create_order(BTC, "limit", "buy", 0.01, 60_000, {"preview": True})
     assert placed["id"] is None
     assert await desk.ccxt.fetch_open_orders(BTC) == []
 
 
 async def client_order_id(desk: Desk) -> None:
-    """A repeated id gives the first order back."""
-    first = await desk.resting(client_order_id="mine")  # under ccxt's own word clientOrderId it would drop it
+    """A repeated id returns the first order."""
+    first = await desk.resting(client_order_id="mine")  # with ccxt's own parameter clientOrderId it would be dropped
     assert await desk.resting(client_order_id="mine") == first
     assert (await desk.ccxt.fetch_order(first))["clientOrderId"] == "mine"
     await desk.ccxt.cancel_order(first)
 
 
 async def edit_order(desk: Desk) -> None:
-    """Price and size change, and what is held with them."""
+    """Price and size change, and the hold with them."""
     order_id = await desk.resting()
     await desk.ccxt.edit_order(order_id, BTC, "limit", "buy", 0.02, 51_000)
     assert (await desk.ccxt.fetch_balance({"v3": True}))["USD"]["used"] == pytest.approx(1_026.12)
@@ -289,7 +289,7 @@ async def cancel_orders(desk: Desk) -> None:
 
 
 async def close_position(desk: Desk) -> None:
-    """Sells at the market."""
+    """It sells at the market."""
     placed = await desk.ccxt.close_position(BTC, params={"clientOrderId": "closing", "size": "0.01"})
     assert await desk.status(placed) == "closed"
 
@@ -314,7 +314,7 @@ async def fetch_my_trades(desk: Desk) -> None:
 
 
 async def refusals(desk: Desk) -> None:
-    """What the exchange refuses is one of ccxt's own errors."""
+    """The exchange's refusals are ccxt's own errors."""
     with pytest.raises(ccxt.InsufficientFunds):
         await desk.ccxt.create_order(BTC, "limit", "buy", 1_000, 60_000)
     with pytest.raises(ccxt.ExchangeError, match="order with this orderID was not found"):
@@ -334,7 +334,7 @@ async def refusals(desk: Desk) -> None:
 async def heard(
     wait: Callable[[], Awaitable[Any]], fits: Callable[[Any], bool], happens: Callable[[int], Awaitable[Any]]
 ) -> None:
-    """Let something happen, over and over, until what ccxt hears of it fits."""
+    """Repeat an action until ccxt's messages fit."""
     count = 0
     async with asyncio.timeout(SLACK * 30):
         while True:
@@ -348,7 +348,7 @@ async def heard(
 
 
 async def watch_ticker(desk: Desk) -> None:
-    """Each move is heard."""
+    """Each move is received."""
     await heard(
         lambda: desk.ccxt.watch_ticker(BTC),
         lambda found: bool(found["bid"] > 66_000),
@@ -357,7 +357,7 @@ async def watch_ticker(desk: Desk) -> None:
 
 
 async def watch_tickers(desk: Desk) -> None:
-    """Each batch is heard."""
+    """Each batch is received."""
     await heard(
         lambda: desk.ccxt.watch_tickers([BTC, ETH]),
         lambda found: BTC in found and found[BTC]["bid"] > 66_000,
@@ -366,7 +366,7 @@ async def watch_tickers(desk: Desk) -> None:
 
 
 async def watch_trades(desk: Desk) -> None:
-    """Each print is heard."""
+    """Each trade is received."""
     await heard(
         lambda: desk.ccxt.watch_trades(BTC),
         lambda found: bool(found[-1]["amount"] == 0.125),
@@ -376,7 +376,7 @@ async def watch_trades(desk: Desk) -> None:
 
 
 async def watch_order_book(desk: Desk) -> None:
-    """Each change of the book is heard."""
+    """Each change of the book is received."""
     await heard(
         lambda: desk.ccxt.watch_order_book(BTC),
         lambda found: bool(found["bids"][0][0] > 66_000),
@@ -386,7 +386,7 @@ async def watch_order_book(desk: Desk) -> None:
 
 
 async def watch_orders(desk: Desk) -> None:
-    """An order is heard to open and to end."""
+    """An order's opening and end are received."""
     placed: list[str] = []
 
     async def place(count: int) -> None:
@@ -405,7 +405,7 @@ async def watch_orders(desk: Desk) -> None:
 async def un_watch(desk: Desk) -> None:
     """A subscription ends."""
     for name in ("ticker", "trades"):
-        alone = desk.client()  # ccxt takes an empty list of subscriptions for the answer
+        alone = desk.client()  # ccxt takes an empty list of subscriptions as the answer
         alone.set_markets(desk.ccxt.markets)
         try:
             await getattr(alone, f"watch_{name}")(BTC)
@@ -479,12 +479,12 @@ CALLS: list[tuple[str, Callable[[Desk], Awaitable[None]]]] = [
 
 @pytest.mark.parametrize(("call", "works"), CALLS, ids=[name for name, _ in CALLS])
 async def test_a_call_of_ccxt_works(desk: Desk, call: str, works: Callable[[Desk], Awaitable[None]]) -> None:
-    """ccxt's call gives what the venue would give."""
+    """ccxt's call gives the venue's result."""
     await works(desk)
 
 
 def test_the_page_lists_what_is_tried() -> None:
-    """The table of calls in docs/paper.md has every row that is tried here, and no other."""
+    """The table of calls in docs/paper.md has exactly the rows tested here."""
     lines = PAGE.read_text(encoding="utf-8").partition("### ccxt, call by call\n")[2].partition("\n#")[0].splitlines()
     cells = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert cells[2:] == [name for name, _ in CALLS]

@@ -1,4 +1,4 @@
-"""The adapter against a paper exchange over real sockets: every call, every fault, every way a stream dies."""
+"""The adapter against a paper exchange over real sockets: every call, every fault, every end of a stream."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ FAST = ReconnectSettings(backoff_first=0.02, backoff_cap=0.1, heartbeat=2.5, fir
 
 
 def start_of_test() -> datetime:
-    """A moment before everything the test does."""
+    """A moment before the test's actions."""
     return datetime.now(UTC) - timedelta(seconds=2)
 
 
 @pytest.fixture
 async def paper() -> AsyncIterator[PaperExchange]:
-    """A paper exchange whose market moves only when told."""
+    """A paper exchange whose market moves only on request."""
     config = PaperConfig(
         step=True,
         products=[BTC, "ETH-USD"],
@@ -69,7 +69,7 @@ async def paper() -> AsyncIterator[PaperExchange]:
 
 @pytest.fixture
 async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
-    """Tells the paper exchange what to do; BTC is quoted 50,000 / 50,010."""
+    """Controls the paper exchange; BTC is quoted 50,000 / 50,010."""
     async with PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "50000", "50010")
         yield control
@@ -110,14 +110,14 @@ def market(client_order_id: str, *, side: Side = Side.BUY, size: str = "0.1") ->
 
 
 async def place(exchange: CoinbaseExchange, request: OrderRequest) -> str:
-    """Send it; the venue's id."""
+    """Send it. Returns the venue's id."""
     return (await exchange.submit(exchange.order_body(request))).exchange_order_id
 
 
 async def until(
     exchange: CoinbaseExchange, order_id: str, condition: Callable[[VenueOrder], bool], seconds: float = 5.0
 ) -> VenueOrder:
-    """The order, as soon as it is as wanted."""
+    """The order, once it is in the wanted state."""
     async with asyncio.timeout(SLACK * seconds):
         while True:
             order = await exchange.order(order_id)
@@ -178,7 +178,7 @@ async def test_a_filled_order_by_every_read(exchange: CoinbaseExchange) -> None:
 async def test_an_order_that_is_not_yet_on_the_book_is_found(
     exchange: CoinbaseExchange, control: PaperControl, waiting: str
 ) -> None:
-    """PENDING and QUEUED orders are in no list of open orders, and are found all the same."""
+    """PENDING and QUEUED orders are in no list of open orders, but are found."""
     await control.latency(accept=None)
     await control.waiting_status(waiting)
     order_id = await place(exchange, limit("c-1", "49000"))
@@ -191,7 +191,7 @@ async def test_an_order_that_is_not_yet_on_the_book_is_found(
 
 
 async def test_lists_over_many_pages(paper: PaperExchange, exchange: CoinbaseExchange) -> None:
-    """With two rows a page nothing is lost and nothing is doubled, open and ended ones together, oldest first."""
+    """With two rows a page nothing is lost or repeated, open and ended ones together, oldest first."""
     since = start_of_test()
     ids = [await place(exchange, limit(f"c-{number}", f"{40000 + number}")) for number in range(7)]
     filled = [await place(exchange, market(f"m-{number}", size="0.01")) for number in range(5)]
@@ -207,7 +207,7 @@ async def test_lists_over_many_pages(paper: PaperExchange, exchange: CoinbaseExc
 
 
 async def test_an_order_the_venue_does_not_know_is_none(exchange: CoinbaseExchange) -> None:
-    """No order is not an error."""
+    """An unknown order is None, not an error."""
     assert await exchange.order("00000000-0000-0000-0000-000000000000") is None
 
 
@@ -233,7 +233,7 @@ async def test_refusals_carry_the_venues_reason(exchange: CoinbaseExchange) -> N
 
 
 async def test_orders_of_every_kind_are_taken(exchange: CoinbaseExchange) -> None:
-    """Each configuration that `order_body` builds is one that the venue knows."""
+    """The venue accepts each configuration that `order_body` builds."""
     end = datetime.now(UTC) + timedelta(hours=1)
     gtd: dict[str, Any] = {"time_in_force": TimeInForce.GTD, "end_time": end}
     requests = [
@@ -258,7 +258,7 @@ async def test_orders_of_every_kind_are_taken(exchange: CoinbaseExchange) -> Non
 
 
 async def test_a_queued_cancel_can_still_fill(exchange: CoinbaseExchange, control: PaperControl) -> None:
-    """The cancel's answer is a receipt: CANCELLING, a fill, then CANCELLED with what was filled."""
+    """The cancel's answer is a receipt: CANCELLING, a fill, then CANCELLED with the filled size."""
     await control.latency(cancel=None)
     order_id = await place(exchange, limit("c-1", "49000"))
     assert (await exchange.cancel(order_id, urgent=True)).verdict is CancelVerdict.ACCEPTED
@@ -275,7 +275,7 @@ async def test_a_queued_cancel_can_still_fill(exchange: CoinbaseExchange, contro
 
 
 async def test_cancels_at_once_are_each_answered(exchange: CoinbaseExchange) -> None:
-    """Twenty concurrent cancels are all taken."""
+    """Twenty concurrent cancels are all accepted."""
     ids = [await place(exchange, limit(f"c-{number}", "40000")) for number in range(20)]
     answers = await asyncio.gather(*(exchange.cancel(order_id) for order_id in ids))
     assert {answer.verdict for answer in answers} == {CancelVerdict.ACCEPTED}
@@ -304,7 +304,7 @@ async def test_every_fault_of_a_submit(
     error: type[Exception],
     taken: bool,
 ) -> None:
-    """Unknown is said wherever the order may be there, and the venue's list then says whether it is."""
+    """The outcome is unknown whenever the order may exist, and the venue's list then shows whether it does."""
     exchange = adapter(paper, read_timeout=0.5)
     await control.fault(kind, "POST /orders", **settings)
     with pytest.raises(error) as caught:
@@ -317,7 +317,7 @@ async def test_every_fault_of_a_submit(
                 found = await exchange.find_order("c-1", BTC, start_of_test())
                 await asyncio.sleep(0.02)
     assert (found is not None) is taken
-    # Sent again with the same id: one order, whatever had happened.
+    # Sent again with the same id: one order, after any failure.
     again = await place(exchange, limit("c-1", "49000"))
     assert found is None or again == found.exchange_order_id
     assert len(await exchange.orders(start_of_test())) == 1
@@ -325,7 +325,7 @@ async def test_every_fault_of_a_submit(
 
 
 async def test_a_wrong_key_is_an_auth_failure(paper: PaperExchange) -> None:
-    """The code tells a bad key from other trouble, for reads and for commands."""
+    """The code distinguishes a bad key from other errors, for reads and for commands."""
     stranger = adapter(paper, key_file=None, key_name="organizations/x/apiKeys/y", key_secret=_some_secret())
     with pytest.raises(NotAccepted) as command:
         await place(stranger, market("c-1"))
@@ -351,7 +351,7 @@ def _some_secret() -> str:
 
 
 async def test_the_venues_rate_limit_is_kept(paper: PaperExchange, control: PaperControl) -> None:
-    """Fifteen calls against a limit of ten a second: none is turned away, because the adapter waits."""
+    """Fifteen calls with a limit of ten a second: none is refused, because the adapter waits."""
     limited = PaperConfig(step=True, products=[BTC], private_rate=10, balances={"USD": D(1)})
     async with PaperExchange(limited) as strict:
         exchange = adapter(strict, private_rate=9)
@@ -406,7 +406,7 @@ async def reading(stream: ReconnectingStream) -> AsyncIterator[Reader]:
 
 
 async def test_the_user_stream_begins_with_all_109_orders(exchange: CoinbaseExchange) -> None:
-    """The snapshot comes in batches of 50 and its end is told."""
+    """The snapshot has batches of 50, and its end is reported."""
     ids = [await place(exchange, limit(f"c-{number}", f"{30000 + number}", size="0.001")) for number in range(109)]
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(SnapshotComplete)))
@@ -416,7 +416,7 @@ async def test_the_user_stream_begins_with_all_109_orders(exchange: CoinbaseExch
 
 
 async def test_fills_arrive_as_totals(exchange: CoinbaseExchange, control: PaperControl) -> None:
-    """Stream and REST say the same of a partly filled order."""
+    """Stream and REST report the same for a partly filled order."""
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(SnapshotComplete)))
         order_id = await place(exchange, limit("c-1", "49000"))
@@ -438,7 +438,8 @@ async def test_fills_arrive_as_totals(exchange: CoinbaseExchange, control: Paper
 async def test_a_lost_connection_comes_back_with_what_was_missed(
     exchange: CoinbaseExchange, control: PaperControl, action: str, code: int
 ) -> None:
-    """A reset and every kind of close, polite ones included, reconnect; the new snapshot has the new order."""
+    """After a reset and every kind of close, regular ones included, it reconnects; the new snapshot has the new
+    order."""
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(SnapshotComplete)))
         await control.fault("refused", "user", count=2)
@@ -456,7 +457,7 @@ async def test_a_lost_connection_comes_back_with_what_was_missed(
 async def test_a_half_open_socket_is_noticed_by_missing_heartbeats(
     exchange: CoinbaseExchange, control: PaperControl
 ) -> None:
-    """TCP stays up and nothing comes any more: the connection is given up and made anew."""
+    """TCP stays up without messages: the connection is closed and made again."""
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(Heartbeat)))
         await control.sockets("half_open", "user")
@@ -465,7 +466,7 @@ async def test_a_half_open_socket_is_noticed_by_missing_heartbeats(
 
 
 async def test_silence_from_the_start_is_noticed(paper: PaperExchange, control: PaperControl) -> None:
-    """No first message in time counts as a failure, and the next try works."""
+    """No first message in time counts as a failure, and the next attempt works."""
     exchange = adapter(paper, streams=ReconnectSettings(first_frame=0.4, backoff_first=0.02))
     await control.fault("half_open", "user", count=1)
     reader = Reader(exchange.user_stream())
@@ -477,7 +478,7 @@ async def test_silence_from_the_start_is_noticed(paper: PaperExchange, control: 
 
 
 async def test_a_slow_consumer_is_not_taken_for_a_silent_venue(paper: PaperExchange, control: PaperControl) -> None:
-    """While the consumer is busy with an event longer than every limit, the connection stays."""
+    """While the consumer is busy with an event for longer than every limit, the connection stays."""
     exchange = adapter(paper, streams=ReconnectSettings(heartbeat=1.5, idle=1.5))
     stream = exchange.user_stream()
     assert isinstance(await anext(stream), Connected)
@@ -489,7 +490,7 @@ async def test_a_slow_consumer_is_not_taken_for_a_silent_venue(paper: PaperExcha
 
 
 async def test_a_missing_message_is_a_gap(exchange: CoinbaseExchange, control: PaperControl) -> None:
-    """The jump is told once, before the message that shows it, and reading goes on."""
+    """The jump is reported once, before the message that shows it, and reading continues."""
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(SnapshotComplete)))
         await control.fault("missing", "user", count=1)
@@ -505,7 +506,7 @@ async def test_a_missing_message_is_a_gap(exchange: CoinbaseExchange, control: P
 async def test_repeats_and_late_messages_change_nothing(
     exchange: CoinbaseExchange, control: PaperControl, kind: str, repeats: int, late: int
 ) -> None:
-    """A repeat is dropped; an overtaken order message is delivered and the totals say what is newer."""
+    """A repeat is dropped; an overtaken order message is delivered and its totals show what is newer."""
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(SnapshotComplete)))
         await control.fault(kind, "user", count=1)
@@ -519,7 +520,7 @@ async def test_repeats_and_late_messages_change_nothing(
 async def test_a_broken_frame_is_kept_and_does_not_stop_the_stream(
     exchange: CoinbaseExchange, control: PaperControl
 ) -> None:
-    """A frame that is cut in the middle becomes an event; the next message is read and shows the gap."""
+    """A truncated frame becomes an event; the next message is read and shows the gap."""
     async with reading(exchange.user_stream()) as reader:
         await reader.until(lambda: bool(reader.of(SnapshotComplete)))
         await control.fault("malformed", "user", count=1)
@@ -532,7 +533,7 @@ async def test_a_broken_frame_is_kept_and_does_not_stop_the_stream(
 
 
 async def test_a_key_the_venue_does_not_know_is_told_as_the_reason(paper: PaperExchange, control: PaperControl) -> None:
-    """A refused subscription counts as a failure, says why, and is tried again."""
+    """A refused subscription counts as a failure, has its reason, and is tried again."""
     stranger = adapter(paper, key_file=None, key_name="organizations/x/apiKeys/y", key_secret=_some_secret())
     reader = Reader(stranger.user_stream())
     await reader.until(lambda: len(reader.of(Disconnected)) >= 2)
@@ -544,7 +545,7 @@ async def test_a_key_the_venue_does_not_know_is_told_as_the_reason(paper: PaperE
 
 
 async def test_nobody_at_the_address_is_tried_again_with_growing_pauses(paper: PaperExchange) -> None:
-    """Refused connections are told with the number of failures, and pauses grow up to the cap."""
+    """Refused connections are reported with the number of failures, and pauses grow up to the cap."""
     exchange = adapter(
         paper, user_stream_url="ws://127.0.0.1:9/user", streams=ReconnectSettings(backoff_first=0.01, backoff_cap=0.04)
     )
@@ -574,7 +575,7 @@ async def test_market_channels(exchange: CoinbaseExchange, control: PaperControl
 
 
 async def test_the_book_is_taken_anew_after_a_gap(exchange: CoinbaseExchange, control: PaperControl) -> None:
-    """A missed level-2 message is followed by a fresh snapshot on the same connection."""
+    """A missed level-2 message is followed by a new snapshot on the same connection."""
     async with reading(exchange.market_stream([BTC], ["book"])) as reader:
         await reader.until(lambda: bool(reader.of(BookUpdate)))
         await control.fault("missing", "l2_data", count=1)
@@ -586,15 +587,15 @@ async def test_the_book_is_taken_anew_after_a_gap(exchange: CoinbaseExchange, co
 
 
 async def test_channels_and_symbols_are_checked(exchange: CoinbaseExchange) -> None:
-    """A wrong request is an error at once, not a stream that never speaks."""
+    """A wrong request is an error at once, not a silent stream."""
     for symbols, channels in (([BTC], ["level3"]), ([BTC], []), ([], ["ticker"])):
         with pytest.raises(ValueError, match=r"channel|symbol"):
             exchange.market_stream(symbols, channels)
 
 
 async def test_rows_that_say_too_little_hide_no_others(exchange: CoinbaseExchange, control: PaperControl) -> None:
-    """A filled order without a price and one without a side are told apart from the list, which goes on; null is none;
-    an id that is not among the readable rows is not called absent where an unreadable one has it.
+    """A filled order without a price and one without a side are reported apart from the list, which continues; a null
+    list is empty; an id missing in readable rows is not reported as absent if an unreadable row has it.
     """
     await control.fault("null_list", "GET /orders/historical/*", count=2)
     assert list(await exchange.orders(start_of_test())) == []

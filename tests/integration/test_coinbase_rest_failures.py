@@ -1,4 +1,4 @@
-"""What each way of failing means for a command and for a read, against a TLS server that fails on purpose."""
+"""The meaning of each kind of failure for a command and for a read, with a TLS server that fails on purpose."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server saw it."""
+    """A request as received by the server."""
 
     method: str
     path: str
@@ -58,7 +58,7 @@ Script = Callable[[Request, asyncio.StreamWriter], Awaitable[bytes | None]]
 
 @dataclass
 class Venue:
-    """A TLS server on a loopback port that answers by a script and remembers what it was asked."""
+    """A TLS server on a loopback port that answers by a script and remembers its requests."""
 
     address: str
     ca_file: Path
@@ -69,7 +69,7 @@ class Venue:
     connections: int = 0
 
     def answers(self, *answers: bytes) -> None:
-        """Give these answers in turn, the last one for ever."""
+        """Give these answers in turn, and repeat the last one."""
         left = list(answers)
 
         async def script(request: Request, writer: asyncio.StreamWriter) -> bytes:
@@ -103,13 +103,13 @@ class Venue:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority of the tests."""
+    """A certificate authority for the tests."""
     return trustme.CA()
 
 
 @pytest.fixture
 def private_key(request: pytest.FixtureRequest) -> Any:
-    """An ES256 key, or an Ed25519 one where a test asks for it."""
+    """An ES256 key, or an Ed25519 one on request."""
     if getattr(request, "param", "ES256") == "Ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     return ec.generate_private_key(ec.SECP256R1())
@@ -208,7 +208,7 @@ async def test_connections_are_kept_alive(venue: Venue) -> None:
 
 
 async def test_refused_connection_is_not_accepted(venue: Venue) -> None:
-    """Nobody listens: the command was certainly not taken."""
+    """Without a server the command was certainly not taken."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -221,7 +221,7 @@ async def test_refused_connection_is_not_accepted(venue: Venue) -> None:
 
 
 async def test_unknown_host_is_not_accepted(venue: Venue) -> None:
-    """A name that doesn't resolve: the command was certainly not taken."""
+    """With a name that doesn't resolve the command was certainly not taken."""
     exchange = adapter(venue, rest_address="no-such-host.invalid")
     with pytest.raises(NotAccepted):
         await exchange.submit(BODY)
@@ -286,7 +286,7 @@ async def test_each_answer_to_a_command_has_one_meaning(
 async def test_a_read_that_fails_is_unavailable(
     venue: Venue, exchange: CoinbaseExchange, status: int, body: object, code: str
 ) -> None:
-    """Whatever goes wrong, a read says that nothing is known."""
+    """After any failure a read is unavailable."""
     venue.answers(http(status, body))
     with pytest.raises(Unavailable) as caught:
         await exchange.fee_rates()
@@ -294,7 +294,7 @@ async def test_a_read_that_fails_is_unavailable(
 
 
 async def test_the_venues_wait_is_passed_on(venue: Venue, exchange: CoinbaseExchange) -> None:
-    """Retry-After and x-ratelimit-reset come with the error."""
+    """The error has the wait of Retry-After and x-ratelimit-reset."""
     venue.answers(http(429, {}, Retry_After="7"), http(429, {}, X_RateLimit_Reset="3"))
     with pytest.raises(NotAccepted) as command:
         await exchange.submit(BODY)
@@ -304,7 +304,7 @@ async def test_the_venues_wait_is_passed_on(venue: Venue, exchange: CoinbaseExch
 
 
 async def test_silence_after_sending_is_unknown(venue: Venue, exchange: CoinbaseExchange) -> None:
-    """No answer in time: the venue may have taken it."""
+    """Without an answer in time the venue may have taken it."""
 
     async def silence(request: Request, writer: asyncio.StreamWriter) -> bytes | None:
         await asyncio.sleep(3)
@@ -320,7 +320,7 @@ async def test_silence_after_sending_is_unknown(venue: Venue, exchange: Coinbase
 
 
 async def test_a_trickling_answer_is_given_up(venue: Venue) -> None:
-    """Bytes that keep coming without an end don't hold a command beyond its deadline."""
+    """An endless slow answer doesn't delay a command beyond its deadline."""
     exchange = adapter(venue, connect_timeout=0.1, read_timeout=0.2)
 
     async def trickle(request: Request, writer: asyncio.StreamWriter) -> bytes | None:
@@ -339,7 +339,7 @@ async def test_a_trickling_answer_is_given_up(venue: Venue) -> None:
 
 
 async def test_reset_after_sending_is_unknown(venue: Venue, exchange: CoinbaseExchange) -> None:
-    """A connection that is cut after the request left it says nothing."""
+    """A connection that was reset after the request was sent leaves the outcome unknown."""
 
     async def reset(request: Request, writer: asyncio.StreamWriter) -> bytes | None:
         writer.transport.abort()
@@ -373,7 +373,7 @@ async def test_calls_that_found_no_thread_in_time_are_not_accepted(venue: Venue)
 
 
 async def test_exits_find_a_thread_when_everything_else_hangs(venue: Venue) -> None:
-    """However many ordinary calls wait for a silent venue, an urgent one goes out at once."""
+    """However many ordinary calls wait for a silent venue, an urgent one is sent at once."""
     exchange = adapter(venue, threads=4, read_timeout=5)
     release = asyncio.Event()
 
@@ -406,7 +406,7 @@ async def test_a_refusal_carries_the_venues_reason(venue: Venue, exchange: Coinb
 
 
 async def test_cancels_at_once_share_a_request(venue: Venue, exchange: CoinbaseExchange) -> None:
-    """Each caller gets the answer to its own order; one the venue leaves out is unknown."""
+    """Each caller gets the answer for its own order; one that the venue omits is unknown."""
     venue.answers(
         http(200, {"results": [
             {"success": True, "failure_reason": "UNKNOWN_CANCEL_FAILURE_REASON", "order_id": "o-1"},
@@ -428,7 +428,7 @@ async def test_cancels_at_once_share_a_request(venue: Venue, exchange: CoinbaseE
 
 
 async def test_a_list_that_never_ends_is_noticed(venue: Venue, exchange: CoinbaseExchange) -> None:
-    """A cursor that comes twice ends the read with an error instead of a loop."""
+    """A repeated cursor ends the read with an error instead of a loop."""
     venue.answers(http(200, {"orders": [], "has_next": True, "cursor": "again"}))
     with pytest.raises(Unavailable, match="twice") as caught:
         await exchange.open_orders()
@@ -455,7 +455,7 @@ async def test_empty_pages_are_passed_over(venue: Venue, exchange: CoinbaseExcha
 
 
 async def test_without_a_key_only_public_addresses_are_asked(venue: Venue) -> None:
-    """Market data comes from the public twins, and everything private is an error that says what is missing."""
+    """Market data comes from the public paths, and private calls are an error that says what is missing."""
     exchange = adapter(venue, key_file=None)
     venue.answers(
         http(200, {"pricebook": {"bids": [{"price": "1", "size": "1"}], "asks": [{"price": "2", "size": "1"}]}})
@@ -482,7 +482,7 @@ async def test_a_closed_adapter_accepts_nothing(venue: Venue) -> None:
 
 
 async def test_body_of_a_request_is_what_is_sent(venue: Venue, exchange: CoinbaseExchange) -> None:
-    """`order_body` and the bytes on the wire are the same."""
+    """`order_body` equals the bytes that are sent."""
     venue.answers(http(200, PLACED))
     body = exchange.order_body(
         OrderRequest(
@@ -501,9 +501,9 @@ async def test_body_of_a_request_is_what_is_sent(venue: Venue, exchange: Coinbas
 async def test_a_row_that_cant_be_read_is_kept_apart_where_that_is_asked_for(
     venue: Venue, exchange: CoinbaseExchange
 ) -> None:
-    """Orders and executions beside a row of garbage are read, empty pages and nine digits of a second included.
+    """Orders and executions beside an unreadable row are read, with empty pages and nine digits of a second.
 
-    Who does not ask for it gets an error instead: an order that is proven absent must not be in such a row.
+    Without a list for unreadable rows it is an error: an order that is proven absent must not be in such a row.
     """
     good = {
         "order_id": "x-1",

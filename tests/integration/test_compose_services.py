@@ -1,7 +1,7 @@
 """Every service of the compose file as a plain process: its own command, its own environment, its own health check.
 
-Only the images themselves stay untried. Names of containers become 127.0.0.1, mounted paths become the files they
-are mounted from, and nothing else is changed. Needs Temporal's production server (`make server`).
+Only the images themselves are not tested. Names of containers become 127.0.0.1, mounted paths become the files that are
+mounted, and nothing else is changed. Needs Temporal's production server (`make server`).
 """
 
 import asyncio
@@ -65,7 +65,7 @@ def _low_port() -> int:
 
 
 class Composed:
-    """The services, started one after the other as their dependencies say."""
+    """The services, started in the order of their dependencies."""
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
         self.services: dict[str, Any] = load()["services"]
@@ -83,7 +83,7 @@ class Composed:
             (self._programs / program).symlink_to(server_binaries.cached(program))
 
     def here(self, text: str) -> str:
-        """`text` with containers' names and mounted paths as they are on this machine."""
+        """`text` with containers' names and mounted paths replaced by this machine's."""
         for inside, outside in {
             "8780": str(self.ports["webhook"]),
             "/run/secrets/webhook_token": str(self.folder / "webhook_token"),
@@ -110,7 +110,7 @@ class Composed:
         return text
 
     def environment(self, service: str) -> dict[str, str]:
-        """What the container gets, and PATH as its image has it."""
+        """The container's environment, and PATH as in its image."""
         given = {name: self.here(str(value)) for name, value in self.services[service].get("environment", {}).items()}
         if "POSTGRES_HOST" in given:
             given |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(self.postgres.config.port)}
@@ -118,7 +118,7 @@ class Composed:
         return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self.folder), **given}
 
     def argv(self, service: str) -> list[str]:
-        """The command that the compose file gives the container."""
+        """The container's command in the compose file."""
         given = self.services[service]
         return [self.here(part) for part in given.get("entrypoint", given.get("command"))]
 
@@ -129,7 +129,7 @@ class Composed:
         )
 
     async def start(self, service: str, extra: Mapping[str, str] | None = None, argv: list[str] | None = None) -> Child:
-        """Start a service that stays."""
+        """Start a service."""
         child = await Child.start(
             Command(
                 name=service,
@@ -163,7 +163,7 @@ class Composed:
             await asyncio.sleep(0.5)
 
     async def stop(self) -> None:
-        """Stop what was started, the last one first."""
+        """Stop the services, the last one first."""
         for child in reversed(self._children):
             await child.stop()
 
@@ -184,14 +184,14 @@ async def _until_listening(port: int, child: Child | None, within_s: float) -> N
 
 @pytest.fixture(scope="module")
 def passable_folder(servers_folder: Path) -> Path:
-    """An initdb older than 16 goes back to its working folder by name, so its user must be able to pass."""
+    """initdb before version 16 changes back to its working folder by name, so its user needs access."""
     servers_folder.chmod(0o711)
     return servers_folder
 
 
 @pytest_asyncio.fixture(scope="module")
 async def composed(passable_folder: Path) -> AsyncIterator[Composed]:
-    """PostgreSQL over TCP with a password, and nothing else yet."""
+    """PostgreSQL over TCP with a password only."""
     folder = passable_folder / "compose"
     folder.mkdir()
     postgres = EmbeddedPostgres(
@@ -208,7 +208,7 @@ async def composed(passable_folder: Path) -> AsyncIterator[Composed]:
 @pytest_asyncio.fixture(scope="module")
 async def temporal(composed: Composed) -> Composed:
     """Temporal's schema, server, namespace, and the ledger's tables, made by the compose file's own commands."""
-    for _ in range(2):  # a job that runs again changes nothing
+    for _ in range(2):  # a repeated job changes nothing
         done = await asyncio.to_thread(composed.run, "temporal-schema")
         assert done.returncode == 0, done.stdout + done.stderr
     names = ("MATCHING", "HISTORY", "WORKER")
@@ -252,7 +252,7 @@ async def test_temporal_runs_on_the_database(temporal: Composed) -> None:
 
 
 async def test_web_ui_shows_the_namespace_through_its_gate_alone(temporal: Composed) -> None:
-    """With what the compose file gives them, the gate shows the UI and reads Temporal; neither the UI's own server nor
+    """With the compose file's configuration, the gate shows the UI and reads Temporal; neither the UI's own server nor
     the HTTP API answers anybody else.
     """
     config = server_binaries.ui_config()

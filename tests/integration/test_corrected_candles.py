@@ -1,4 +1,4 @@
-"""What a venue corrects in candles that no stream tells any more: its records are asked for the newest ones again."""
+"""Corrections of candles that no stream reports: the newest ones are read again from the venue's records."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def candle(number: int, close: int = 100) -> Candle:
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A ledger with an open trade, whose symbol is therefore looked at."""
+    """A ledger with an open trade, whose symbol is therefore followed."""
     found = await create_pool(database)
     await add_trade(found, "held")
     yield found
@@ -48,7 +48,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @contextlib.asynccontextmanager
 async def keeping(pool: Pool, exchange: FakeExchange) -> AsyncIterator[None]:
-    """The account's market data are kept during the block."""
+    """The account's market data are kept current during the block."""
     options = MarketDataOptions(window=WINDOW, market_speed=100, write_seconds=0.05)
     keeper = MarketKeeper(pool, exchange, lambda: options)
     work = asyncio.create_task(keeper.run(MarketDataInput(account=ACCOUNT), lambda *_: None))
@@ -66,14 +66,14 @@ async def is_watched(exchange: FakeExchange) -> bool:
 
 
 async def close_of(pool: Pool, number: int) -> object:
-    """The close that is kept of a candle."""
+    """The stored close of a candle."""
     return await pool.fetchval(
         "SELECT close FROM candles WHERE account = $1 AND start = $2", ACCOUNT, candle(number).start
     )
 
 
 async def test_the_newest_closed_candles_are_asked_for_at_a_start_though_none_is_missing(pool: Pool) -> None:
-    """What only the stream told gives way to the venue's word, as far back as it is asked; what is older stays."""
+    """Candles known only from the stream are replaced by the venue's records, as far back as they are read."""
     told = [candle(number) for number in range(-1, WINDOW)]
     async with hold(pool, market_data_lease(ACCOUNT), "before", LeaseTerms()) as lease:
         await CandleTable(pool, ACCOUNT).save(lease, told)
@@ -91,8 +91,8 @@ async def test_the_newest_closed_candles_are_asked_for_at_a_start_though_none_is
 
 
 async def test_a_stream_that_never_breaks_is_asked_after_all_the_same(pool: Pool) -> None:
-    """Candle after candle comes by the stream alone; what the venue's records say of them is taken before they are too
-    old to be asked for.
+    """Each candle is received by the stream only; the version in the venue's records replaces it before it is too old
+    to be requested.
     """
     exchange = FakeExchange(product_list=[PRODUCT], candle_list=[candle(number) for number in range(WINDOW)])
     async with keeping(pool, exchange):

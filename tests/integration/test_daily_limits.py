@@ -1,4 +1,4 @@
-"""The daily loss limit and the circuit breaker on the whole system: they halt, tell, and wait for a person."""
+"""The daily loss limit and the circuit breaker on the whole system: they halt, notify, and wait for a person."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def halted_by(system: TradingSystem) -> str | None:
 
 
 async def test_a_days_loss_halts_entries_until_a_person_resumes(database: str, temporal_server: DevServer) -> None:
-    """The close that reaches the limit halts and tells; exits go on; after the resume old losses count no more."""
+    """The close that reaches the limit halts and notifies; exits go on; after a resume old losses don't count."""
     async with trading_system(database, temporal_server.address, risk=limits(daily_loss_limit=300)) as system:
         held = await system.start(market_buy(system.account, "0.5", symbol="ETH-USD"))
         await held.until_protected("0.5")
@@ -77,7 +77,7 @@ async def test_a_days_loss_halts_entries_until_a_person_resumes(database: str, t
 
 
 async def test_losing_trades_in_a_row_halt_entries(database: str, temporal_server: DevServer) -> None:
-    """The second of two that lost in a row trips the breaker where two are the limit; a gain between them doesn't."""
+    """The second of two losing trades in a row trips the breaker with a limit of two; a gain in between prevents it."""
     async with trading_system(database, temporal_server.address, risk=limits(losing_trades_in_a_row=2)) as system:
         await stopped_out(system)
         gained = await system.start(market_buy(system.account, "0.01"))
@@ -92,7 +92,7 @@ async def test_losing_trades_in_a_row_halt_entries(database: str, temporal_serve
 
 
 async def test_a_halt_ends_a_post_only_entry_before_its_next_attempt(database: str, temporal_server: DevServer) -> None:
-    """An attempt that the exchange ended is not followed by another while entries are halted; what filled stays."""
+    """An attempt that the exchange ended is not followed by another while entries are halted; its fills stay."""
     async with trading_system(database, temporal_server.address) as system:
         trade = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
         exchange_id = await trade.exchange_id()
@@ -121,7 +121,7 @@ async def test_a_halt_ends_a_post_only_entry_before_its_next_attempt(database: s
 
 
 async def test_a_refused_order_shows_its_gates_to_a_person(database: str, temporal_server: DevServer) -> None:
-    """The details in the Web UI and the answer to who asked name the gate and the numbers of every gate that ran."""
+    """The details in the Web UI and the answer to the caller have the gate and the numbers of every gate that ran."""
     async with trading_system(database, temporal_server.address) as system:
         intent = market_buy(system.account, "5000")
         decision = await decide_order(system.client, intent, task_queue=system.settings.temporal.orders_queue)

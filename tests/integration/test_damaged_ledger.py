@@ -34,7 +34,7 @@ from workflows.reconcile import ReconcileWorkflow, reconcile_id
 OLD = datetime(2020, 1, 1, tzinfo=UTC)
 _DOCS = Path(__file__).parents[2] / "docs" / "reports.md"
 
-# Of each table the rows to damage: one of each kind.
+# For each table the rows to damage: one of each kind.
 _ROWS = {
     "orders": ("order_key", "role, finished, state"),
     "attempts": ("client_order_id", "status, live"),
@@ -62,7 +62,7 @@ async def with_ether(control: PaperControl) -> None:
 
 
 async def reconciled(system: TradingSystem) -> None:
-    """Reconcile, as its schedule does."""
+    """Reconcile, like its schedule."""
     await system.client.execute_workflow(
         ReconcileWorkflow.run,
         ReconcileInput(account=system.account),
@@ -79,7 +79,7 @@ async def bought(system: TradingSystem, size: str, **fields: Any) -> Trade:
 
 
 async def trade_for_a_while(system: TradingSystem) -> None:
-    """All that the books know: trades that close and stay, a refusal, a resting buy, orders by hand, transfers."""
+    """All kinds of rows in the books: closed and open trades, a refusal, a resting buy, external orders, transfers."""
     await reconciled(system)
     stopped = await bought(system, "0.02")
     await bought(system, "0.03", rules=ExitRules(soft_stop=Decimal("0.4"), hard_stop=Decimal("0.5")))
@@ -108,7 +108,7 @@ async def trade_for_a_while(system: TradingSystem) -> None:
 
 
 def unchecked() -> Mapping[str, set[str]]:
-    """The columns that docs/reports.md says can't be checked, by table."""
+    """The columns that can't be checked by docs/reports.md, by table."""
     text = _DOCS.read_text(encoding="utf-8").partition("### What can't be checked")[2]
     found: dict[str, set[str]] = {}
     for table, columns, reason in re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", text, re.MULTILINE):
@@ -118,7 +118,7 @@ def unchecked() -> Mapping[str, set[str]]:
 
 
 def damages(table: str, column: str, kind: str) -> Iterable[str]:
-    """What a column is set to, as SQL: each is another value of its type."""
+    """The values for a column, as SQL: each is another value of its type."""
     if (table, column) in _WORDS:
         yield from (f"'{word}'" for word in _WORDS[table, column])
     elif kind == "text":
@@ -141,7 +141,7 @@ def damages(table: str, column: str, kind: str) -> Iterable[str]:
 
 @asynccontextmanager
 async def damaged(pool: Pool, table: str, key: str, value: object, change: str) -> AsyncIterator[bool]:
-    """A row that is changed during the block, past all foreign keys; whether the database takes it, and it is news."""
+    """Change a row during the block, without foreign keys. Yields whether the database accepted a different value."""
     async with pool.acquire() as connection:
         await connection.execute("SET session_replication_role = replica")
         columns = ", ".join(
@@ -169,15 +169,15 @@ async def _changed(connection: Connection, table: str, key: str, value: object, 
     try:
         await connection.execute(f"{change} WHERE {key} = $1", value)
     except asyncpg.IntegrityConstraintViolationError:
-        return False  # a constraint refuses what can't be
+        return False  # a constraint refuses it
     after = await connection.fetchval(f"SELECT to_jsonb(t) FROM {table} t WHERE {key} = $1", value)
     return bool(before != after)
 
 
 @pytest.mark.slow
 async def test_each_damage_is_found_or_docs_say_why_it_can_not_be(database: str, temporal_server: DevServer) -> None:
-    """Each column of each kind of row of the books is changed and emptied, each row taken away: `verify` sees it, or
-    docs name the column among those that nothing tells.
+    """Each column of each kind of row of the books is changed and emptied, each row deleted: `verify` finds it, or docs
+    list the column among those that can't be checked.
     """
     adopting = {"adoption": AdoptionSettings(protect=True)}
     async with trading_system(database, temporal_server.address, others=adopting, before=with_ether) as system:
@@ -202,7 +202,7 @@ async def test_each_damage_is_found_or_docs_say_why_it_can_not_be(database: str,
         rows = await pool.fetch(f"SELECT min({key}) AS key FROM {table} GROUP BY {kinds}")
         assert rows, f"nothing in {table} to damage"
         for value in (row["key"] for row in rows):
-            # Of an order that was refused nothing else tells.
+            # A refused order has no other rows.
             gone = f"DELETE FROM {table}"
             refused = table == "orders" and await pool.fetchval(
                 "SELECT state = 'REJECTED' FROM orders WHERE order_key = $1", value

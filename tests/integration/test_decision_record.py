@@ -1,4 +1,4 @@
-"""A decision is stored as it was made: one record, no field lost and no digit."""
+"""A decision is stored as it was made: one record, without losing a field or a digit."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ REFUSED = GateResult(GateName.DRY_RUN, False, 'not "now" \\ never', {})
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission on its own."""
+    """Admission alone."""
     async with desk_at_a_paper_exchange(database) as running:
         yield running
 
 
 async def columns_of(desk: Desk, order_key: str) -> dict[str, object]:
-    """The order as it is stored, with the columns that the record names."""
+    """The stored order, with the columns of the record."""
     row = await desk.pool.fetchrow("SELECT * FROM orders WHERE order_key = $1", order_key)
     return {name: row[name] for name in RECORD if name in row}
 
@@ -77,7 +77,7 @@ async def test_a_refused_entry_has_no_attempt_and_takes_no_turn(desk: Desk) -> N
 
 
 async def test_entries_decided_together_are_one_statement_that_stores_all_or_none(desk: Desk) -> None:
-    """Each has its own gates, attempt and turn, a refused one among them; if one can't be stored, none is."""
+    """Each has its own gates, attempt and turn, including a refused one; if one can't be stored, none is."""
     now, decide = datetime.now(UTC), desk.admissions.decisions.decided
     intents = [limit_buy(desk.account, "1", "1") for _ in range(4)]
     decisions = [
@@ -89,7 +89,7 @@ async def test_entries_decided_together_are_one_statement_that_stores_all_or_non
     with pytest.raises(asyncpg.SerializationError):
         await store_entries(desk.pool, [*decisions, late])
     for nothing in ("orders", "attempts", "gate_results", "admission_turns"):
-        assert await desk.value(f"SELECT count(*) FROM {nothing}") == 0  # noqa: S608 - names of ours
+        assert await desk.value(f"SELECT count(*) FROM {nothing}") == 0  # noqa: S608 - our own names
     await store_entries(desk.pool, decisions)
     for decided in decisions:
         stored = await columns_of(desk, decided.record["order_key"])
@@ -105,7 +105,7 @@ async def test_entries_decided_together_are_one_statement_that_stores_all_or_non
 
 
 async def test_an_exit_begins_in_its_trade_and_carries_its_entrys_decision(desk: Desk) -> None:
-    """What a monitor's exit begins is written with it, as is the trailing state; a later one without keeps that."""
+    """A monitor's exit is written with its state and the trailing state; a later one without keeps them."""
     entry_key = await desk.trade()
     snapshot = str(uuid.uuid4())
     await desk.pool.execute(
@@ -125,7 +125,7 @@ async def test_an_exit_begins_in_its_trade_and_carries_its_entrys_decision(desk:
 
 
 async def test_a_sell_beside_the_monitor_leaves_the_trade_protected(desk: Desk) -> None:
-    """A person's own sell of a trade is noted in the trade, whose state and number of exits stay."""
+    """A person's own sell of a trade is recorded in the trade, whose state and number of exits stay."""
     entry_key = await desk.trade()
     intent = sell(desk.account, "1", entry_key=entry_key, entry_point="manual", exit_reason=ExitReason.MANUAL)
     assert intent.role is OrderRole.EXIT

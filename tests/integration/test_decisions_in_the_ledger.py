@@ -1,4 +1,4 @@
-"""What decisions read of the ledger: what was bought on a candle, what may be bought, who lost, what is our own."""
+"""Decisions' reads of the ledger: buys on a candle, allowed symbols, losing trades, own orders."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ async def desk(database: str) -> AsyncIterator[Desk]:
 
 
 class Ordered:
-    """Notes what would be started."""
+    """Records the orders that would be started."""
 
     def __init__(self) -> None:
         self.intents: list[OrderIntent] = []
 
     async def order(self, intent: OrderIntent) -> None:
-        """What a starter does, without Temporal."""
+        """Like a starter, without Temporal."""
         self.intents.append(intent)
 
 
 class AnotherTrigger:
-    """Buys everything, each time by another trigger, as late volume makes it."""
+    """Buys everything, each time by another trigger, as after late volume."""
 
     def __init__(self) -> None:
         self._triggers = itertools.cycle(("rsi_oversold", "multi_signal", "volume_spike"))
@@ -66,7 +66,7 @@ class AnotherTrigger:
 
 
 async def kept(desk: Desk, symbol: str, volume: str = "1e9") -> None:
-    """A candle that has closed, the one after it, and a price of now with the day's volume."""
+    """A closed candle, the next one, and a current price with the day's volume."""
     start = datetime(2026, 3, 1, tzinfo=UTC)
     for at in (start, start + CANDLE):
         await desk.pool.execute(
@@ -93,13 +93,13 @@ def runs(desk: Desk, ordered: Ordered, universe: Universe) -> StrategyRuns:
 
 
 async def run(activity: StrategyRuns) -> StrategyReport:
-    """One run of its own snapshot."""
+    """A run with its own snapshot."""
     nominal = datetime.now(UTC)
     return await activity.run(StrategyRun(account="main", snapshot_id=str(uuid.uuid4()), nominal_at=nominal))
 
 
 async def test_a_candle_buys_a_symbol_once_whatever_its_trigger(desk: Desk) -> None:
-    """Runs beside each other and a run after late volume find what was bought on the candle, by whichever trigger."""
+    """Concurrent runs and a run after late volume find the candle's buy, by whichever trigger."""
     await kept(desk, BTC)
     ordered = Ordered()
     activity = runs(desk, ordered, Universe(allow=(BTC,)))
@@ -110,7 +110,7 @@ async def test_a_candle_buys_a_symbol_once_whatever_its_trigger(desk: Desk) -> N
 
 
 async def test_what_is_held_is_not_bought_for_it(desk: Desk) -> None:
-    """With no symbol named the most traded are bought; what is only held (another currency, thinly traded) is not."""
+    """Without named symbols the most traded are bought; one that is only held (another currency, low volume) is not."""
     await kept(desk, BTC)
     await kept(desk, "JUNK-EUR", "5e9")
     await kept(desk, "THIN-USD", "10")
@@ -126,7 +126,7 @@ async def test_what_is_held_is_not_bought_for_it(desk: Desk) -> None:
 
 
 async def test_a_trade_that_sold_nothing_neither_ends_nor_makes_a_streak(desk: Desk) -> None:
-    """Four losers, one that was taken outside, and a fifth: five in a row have lost."""
+    """Four losers, one sold outside, and a fifth: five in a row have lost."""
     desk.policy = replace(desk.policy, daily_loss_limit=D(0), losing_streak=5)
     for ago in range(50, 46, -1):
         await desk.trade("-10", ago=ago)
@@ -171,7 +171,7 @@ async def test_the_market_maker_sees_no_order_of_ours_in_the_book(desk: Desk) ->
 
 
 async def test_the_day_s_volume_is_not_of_another_day(desk: Desk) -> None:
-    """A volume that was stored when somebody kept the symbol is not known any more; one of now is."""
+    """A volume stored when the symbol was last followed is unknown now; a current one is used."""
     maker, options = quoting(desk)
     await kept(desk, BTC, "9000")
     assert (await maker._read_ledger(options)).volume == {BTC: D(9000)}
@@ -180,7 +180,7 @@ async def test_the_day_s_volume_is_not_of_another_day(desk: Desk) -> None:
 
 
 async def test_what_may_not_be_meant_is_told_by_the_account_s_own_costs(desk: Desk) -> None:
-    """Rates and spread are the ledger's where it has them, else assumed; a limit is held to the price of now."""
+    """Rates and spread are the ledger's if it has them, else assumed; a limit is compared with the current price."""
     settings = Settings()
     near = ExitRules(hard_stop=D("0.011"), soft_stop=D("0.009"))
     intent = limit_buy(desk.account, "1", "40000", rules=near)

@@ -1,4 +1,4 @@
-"""`bottrader doctor` against real servers: what is well is ok, what is wrong has advice."""
+"""`bottrader doctor` against real servers: good checks are ok, failed ones have advice."""
 
 import json
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ async def test_healthy_stack_has_no_failure(stack: LocalStack) -> None:
 
 
 async def test_a_database_that_only_reads_fails(stack: LocalStack) -> None:
-    """Reads that work are not enough: nothing can be decided or recorded, and the advice says what to look at."""
+    """Working reads are not enough: nothing can be decided or recorded, and the advice says what to check."""
     found = await findings(stack)
     assert "accepts writes" in found["database"].finding
     admin = await asyncpg.connect(stack.dsn)
@@ -95,7 +95,7 @@ async def test_a_position_that_nobody_watches_fails(stack: LocalStack) -> None:
 
 
 async def test_database_without_tables_needs_an_upgrade(stack: LocalStack) -> None:
-    """A fresh database is reachable, and the advice is the command that fills it."""
+    """A new database is reachable, and the advice is the command that fills it."""
     name = "empty"
     admin = await asyncpg.connect(stack.dsn)
     await admin.execute(f'CREATE DATABASE "{name}"')
@@ -107,7 +107,7 @@ async def test_database_without_tables_needs_an_upgrade(stack: LocalStack) -> No
 
 
 async def test_unknown_key_is_told(stack: LocalStack, tmp_path: Path) -> None:
-    """A key that the exchange does not know fails, with what to check, and the other checks go on."""
+    """A key that the exchange does not know fails, with what to check, and the other checks continue."""
     file = other_key(Path(stack.paper["key_file"]), tmp_path)
     found = await findings(stack, BOTTRADER_EXCHANGE__KEY_FILE=str(file))
     assert found["API keys"].verdict is HealthVerdict.FAIL
@@ -116,7 +116,7 @@ async def test_unknown_key_is_told(stack: LocalStack, tmp_path: Path) -> None:
 
 
 async def test_missing_namespace_is_told(stack: LocalStack) -> None:
-    """A namespace that is not there is a failure of Temporal's check only."""
+    """A missing namespace fails Temporal's check only."""
     found = await findings(stack, BOTTRADER_TEMPORAL__NAMESPACE="nowhere")
     assert found["temporal"].verdict is HealthVerdict.FAIL
     assert found["database"].verdict is HealthVerdict.OK

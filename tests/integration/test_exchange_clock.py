@@ -1,4 +1,4 @@
-"""A clock that is off, in both directions: tokens follow the exchange's time, by REST and by stream."""
+"""A clock that is wrong, in both directions: tokens follow the exchange's time, by REST and by stream."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SKEWS = (20.0, -20.0, 300.0, -300.0)
 
 
 class Dates:
-    """What the dates of refusals and failed reads say: by the number of those said so far; None for the truth. `time`
-    does for the public time: seconds that it is off our clock.
+    """The dates of refusals and failed reads, by their count so far; None for the true time. `time` is the same for the
+    public time: seconds off our clock.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Dates:
 
 @pytest.fixture
 def dates(monkeypatch: pytest.MonkeyPatch) -> Dates:
-    """The dates of the paper exchange's errors, and its public time, as a gateway in front of it may write them."""
+    """The dates of the paper exchange's errors, and its public time, as a gateway in front of it may change them."""
     dates, truth, time = Dates(), Rest.date, MarketViews.time
 
     async def date(rest: Rest, request: web.Request, response: web.StreamResponse) -> None:
@@ -65,13 +65,13 @@ def dates(monkeypatch: pytest.MonkeyPatch) -> Dates:
         return told | {"epochMillis": str(int((datetime.now(UTC).timestamp() + dates.time()) * 1000))}
 
     monkeypatch.setattr(Rest, "date", date)
-    monkeypatch.setattr(MarketViews, "time", public_time)  # before it starts: then its routes have it
+    monkeypatch.setattr(MarketViews, "time", public_time)  # before it starts, so that its routes have it
     return dates
 
 
 @pytest.fixture
 async def paper(dates: Dates) -> AsyncIterator[PaperExchange]:
-    """A paper exchange whose market moves only when told, with dates that may be told, too."""
+    """A paper exchange whose market moves only on request, with dates that may be set, too."""
     config = PaperConfig(step=True, products=[BTC], balances={"USD": D(1_000_000)}, private_rate=0, public_rate=0)
     async with PaperExchange(config) as paper:
         yield paper
@@ -79,14 +79,14 @@ async def paper(dates: Dates) -> AsyncIterator[PaperExchange]:
 
 @pytest.fixture
 async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
-    """Tells the paper exchange what to do."""
+    """Controls the paper exchange."""
     async with PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "50000", "50010")
         yield control
 
 
 def adapter(paper: PaperExchange, **changes: Any) -> CoinbaseExchange:
-    """An adapter that has not heard of any clock yet."""
+    """An adapter that doesn't know any clock yet."""
     settings: dict[str, Any] = {
         "rest_address": paper.rest_address,
         "stream_url": paper.stream_url,
@@ -109,7 +109,7 @@ async def exchange(paper: PaperExchange, control: PaperControl) -> AsyncIterator
 
 
 def shifted(by: Callable[[int], float | None]) -> Callable[[int], str]:
-    """Dates that many seconds off our clock; None for one that can't be read."""
+    """Dates this many seconds off our clock; None for one that can't be parsed."""
 
     def says(number: int) -> str:
         seconds = by(number)
@@ -128,7 +128,7 @@ def body(exchange: CoinbaseExchange, client_order_id: str) -> Any:
 async def test_orders_are_taken_once_and_found_whatever_the_clock(
     exchange: CoinbaseExchange, control: PaperControl, seconds: float
 ) -> None:
-    """The first command finds out, all go through, each arrives once, and a look-up by our time finds it."""
+    """The first command finds the difference, all go through, each arrives once, and a look-up by our time finds it."""
     await control.skew(seconds)
     before = datetime.now(UTC)
     placed = await asyncio.gather(*(exchange.submit(body(exchange, f"c-{number}")) for number in range(6)))
@@ -146,7 +146,7 @@ async def test_orders_are_taken_once_and_found_whatever_the_clock(
 async def test_orders_are_taken_whatever_the_clock_while_no_read_works(
     exchange: CoinbaseExchange, control: PaperControl, seconds: float, fault: str
 ) -> None:
-    """Every GET fails, or hangs: the refusal's own date says how far the clock is off, and each order arrives once."""
+    """Every GET fails, or hangs: the refusal's own date shows the difference, and each order arrives once."""
     await control.skew(seconds)
     await control.fault(fault, "GET *", count=None, delay=30)
     for number in range(3):
@@ -159,7 +159,7 @@ async def test_orders_are_taken_whatever_the_clock_while_no_read_works(
 async def test_the_user_stream_connects_whatever_the_clock_while_reads_fail(
     exchange: CoinbaseExchange, control: PaperControl
 ) -> None:
-    """The answer of a failed look says when it was given, and the next subscription is taken."""
+    """The answer of a failed clock check has a date, and the next subscription is accepted."""
     await control.skew(-90)
     await control.fault("server_error", "GET *", count=None)
     stream = exchange.user_stream()
@@ -175,7 +175,7 @@ async def test_the_user_stream_connects_whatever_the_clock_while_reads_fail(
                                   (1089, 90.5, 90.5), (1000, 90.5, 0.0)],
 )  # fmt: skip
 def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before: float, after: float) -> None:
-    """It is told in whole seconds, so what was asked for exactly and was accepted stands beside it."""
+    """Dates are in whole seconds, so an exact time that was accepted is kept beside them."""
     clock = ExchangeClock(lambda: 1000.0)
     clock.look(lambda: datetime.fromtimestamp(1000 + before, UTC))
     clock.accepted(before)
@@ -189,7 +189,7 @@ def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before
      ([90.0, -3600.0, 300.0], [90.0, 0.0, 300.0])],
 )  # fmt: skip
 def test_a_guess_that_is_refused_is_followed_by_what_was_right(dates: list[float | None], tried: list[float]) -> None:
-    """A date is tried at once, and what was right before is tried after it, whatever the next date says."""
+    """A date is tried at once, and the last right offset after it, whatever the next date is."""
     clock = ExchangeClock(lambda: 1_800_000_000.0)
     for dated, then in zip(dates, tried, strict=True):
         said = None if dated is None else datetime.fromtimestamp(1_800_000_000 + dated, UTC)
@@ -202,8 +202,8 @@ DATES = st.one_of(st.none(), st.floats(-1e9, 1e9), st.sampled_from([-3600.0, 0.0
 
 @given(st.lists(DATES, max_size=12))
 def test_an_order_is_tried_by_a_right_clock_whatever_the_dates_say(dates: list[float | None]) -> None:
-    """Our own clock is right: of two refusals that follow each other one is of a token by it, and no wrong date of
-    months is tried."""
+    """Our own clock is right: of two consecutive refusals one is of a token made with it, and no wrong date by months
+    is tried."""
     clock = ExchangeClock(lambda: 1_800_000_000.0)
     before = 0.0
     for dated in dates:
@@ -216,7 +216,7 @@ def test_an_order_is_tried_by_a_right_clock_whatever_the_dates_say(dates: list[f
 
 @given(st.lists(DATES, max_size=12), st.floats(-86_400, 86_400))
 def test_a_clock_that_is_off_is_learnt_by_two_true_dates(dates: list[float | None], off: float) -> None:
-    """Whatever was said before, and whatever else the key is refused for."""
+    """After any earlier wrong dates, and whatever else the key is refused for."""
     clock = ExchangeClock(lambda: 1_800_000_000.0)
     for dated in [*dates, off, off]:
         used = clock.offset
@@ -233,15 +233,15 @@ TOLD = st.one_of(st.floats(-1e9, 1e9), st.floats(-200, 200), st.sampled_from([-3
 def test_of_two_orders_one_is_sent_by_a_right_clock_whatever_the_public_time_says(
     said: list[tuple[float | str, float | None]],
 ) -> None:
-    """Our own clock is right. However far the public time is off, whether it is another each time or creeps away by a
-    little more, and whether refusals have a date or not: no two tokens that follow each other are refused.
+    """Our own clock is right. However wrong the public time is, whether it changes each time or drifts by a little
+    more, and whether refusals have a date or not: no two consecutive tokens are refused.
     """
     clock, refused = ExchangeClock(lambda: 1_800_000_000.0), False
     for told, dated in said:
         moment = clock.offset + 4.9 if told == "nearby" else float(told)
         clock.look(lambda moment=moment: datetime.fromtimestamp(1_800_000_000 + moment, UTC))  # type: ignore[misc]
         used = clock.offset
-        if -115 < used < 5:  # what a token's window forgives
+        if -115 < used < 5:  # the tolerance of a token's window
             clock.accepted(used)
             refused = False
             continue
@@ -254,7 +254,8 @@ def test_of_two_orders_one_is_sent_by_a_right_clock_whatever_the_public_time_say
 def test_a_clock_that_is_off_is_learnt_by_the_public_time_whatever_was_said_before(
     said: list[tuple[float, bool]], off: float
 ) -> None:
-    """No refusal has a date: once the public time is true, the second token after it is by the exchange's clock."""
+    """No refusal has a date: once the public time is true, at most the second token after it uses the exchange's
+    clock."""
     clock = ExchangeClock(lambda: 1_800_000_000.0)
     for told, foreign in [*said, (off, False), (off, False), (off, False)]:
         clock.look(lambda told=told: datetime.fromtimestamp(1_800_000_000 + told, UTC))  # type: ignore[misc]
@@ -280,7 +281,7 @@ GARBAGE = "Mon, 29 Nov 2026 00:00:00 +99999999999999999999"
 async def test_a_date_that_tells_no_time_is_none(
     exchange: CoinbaseExchange, control: PaperControl, dates: Dates, date: str
 ) -> None:
-    """The refusal is told as one of the port's errors, the clock stays, and the next order is taken."""
+    """The refusal becomes one of the port's errors, the clock is unchanged, and the next order is accepted."""
     dates.says = lambda _: date
     await control.fault("server_error", "GET *", count=None)
     await control.fault("server_error", "POST /orders", count=1, status=401)
@@ -297,8 +298,8 @@ async def test_a_date_that_tells_no_time_is_none(
 async def test_a_wrong_date_stops_nobody(
     exchange: CoinbaseExchange, control: PaperControl, dates: Dates, reads: str, seconds: float, then: str
 ) -> None:
-    """A key refused for another reason by an answer with a wrong date: the next order is taken, also where later dates
-    are unreadable or wrong by the same hour, and where the clock was found right a moment ago."""
+    """A key refused for another reason by an answer with a wrong date: the next order is accepted, also if later dates
+    are unreadable or wrong by the same hour, and if the clock was found right a moment ago."""
     if reads == "fail":
         await control.fault("server_error", "GET *", count=None)
     later = {"true": 0.0, "none": None, "same": seconds}[then]
@@ -309,7 +310,7 @@ async def test_a_wrong_date_stops_nobody(
             await exchange.submit(body(exchange, f"a-{number}"), urgent=True)
         dates.said, dates.says = 0, shifted(lambda said: later if said else seconds)
         await control.fault("server_error", "POST /orders", count=1, status=401)
-        with contextlib.suppress(NotAccepted):  # the public time may be there before it is sent once more
+        with contextlib.suppress(NotAccepted):  # the public time may arrive before the retry
             await exchange.submit(body(exchange, f"b-{number}"), urgent=True)
         await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
 
@@ -323,8 +324,8 @@ async def test_a_wrong_public_time_stops_nobody(
     seconds: float,
     fault: str,
 ) -> None:
-    """The public time is wrong whenever it is asked for, refusals have no date, other reads work or fail: each order is
-    taken, orders end when they are to, and the user stream connects.
+    """The public time is always wrong, refusals have no date, other reads work or fail: each order is accepted, orders
+    end when they should, and the user stream connects.
     """
     dates.time = lambda: seconds
     dates.says = lambda _: "-"
@@ -348,7 +349,7 @@ async def test_a_wrong_public_time_stops_nobody(
 async def test_a_true_date_is_enough_beside_a_wrong_public_time(
     exchange: CoinbaseExchange, control: PaperControl, dates: Dates, skew: float, lie: float
 ) -> None:
-    """Our clock is off, and the public time, which is asked for before each order, is wrong: each order is taken."""
+    """Our clock is wrong, and so is the public time, requested before each order: each order is accepted."""
     await control.skew(skew)
     dates.time = lambda: lie
     for number in range(6):
@@ -358,7 +359,7 @@ async def test_a_true_date_is_enough_beside_a_wrong_public_time(
 
 
 async def test_an_order_is_not_kept_by_a_look_that_hangs(paper: PaperExchange, control: PaperControl) -> None:
-    """Its token is refused, for which no clock is to blame, while every read hangs: it is told so before one ends."""
+    """Its token is refused for another reason than the clock, while every read hangs: the error is reported before."""
     exchange = adapter(paper, read_timeout=60.0)
     await control.fault("slow", "GET *", count=None, delay=10)
     reading = asyncio.create_task(exchange.server_time())
@@ -377,7 +378,7 @@ async def test_an_order_is_not_kept_by_a_look_that_hangs(paper: PaperExchange, c
 async def test_a_clock_that_is_off_is_learnt_after_wrong_dates(
     exchange: CoinbaseExchange, control: PaperControl, dates: Dates, seconds: float
 ) -> None:
-    """No read works and a refusal's date was wrong: the first true one is followed."""
+    """No read works and a refusal's date was wrong: the first true one is used."""
     await control.skew(seconds)
     await control.fault("server_error", "GET *", count=None)
     dates.says = shifted(lambda _: 7200.0)
@@ -393,7 +394,7 @@ async def test_a_clock_that_is_off_is_learnt_after_wrong_dates(
 async def test_the_user_stream_connects_whatever_the_clock(
     exchange: CoinbaseExchange, control: PaperControl, seconds: float
 ) -> None:
-    """A subscription refused for its token's time is followed by one that is taken, without any REST call of ours."""
+    """A subscription refused for its token's time is followed by an accepted one, without any REST call of ours."""
     await control.skew(seconds)
     events: list[StreamEvent] = []
     stream = exchange.user_stream()
@@ -410,7 +411,7 @@ async def test_the_user_stream_connects_whatever_the_clock(
 async def test_an_order_with_an_end_lives_as_long_as_meant_whatever_the_clock(
     exchange: CoinbaseExchange, control: PaperControl, seconds: float
 ) -> None:
-    """Its end is told by the exchange's clock, which each look at it learns, also where no token fails by it."""
+    """Its end is by the exchange's clock, learned by each check, also if no token fails because of it."""
     await control.skew(seconds)
 
     async def learnt() -> bool:
@@ -432,7 +433,7 @@ async def test_an_order_with_an_end_lives_as_long_as_meant_whatever_the_clock(
 
 
 async def test_a_clock_that_changes_under_way_is_followed(exchange: CoinbaseExchange, control: PaperControl) -> None:
-    """Ahead, behind, right again: reads and commands go on, and what is far off is said once each time."""
+    """Ahead, behind, right again: reads and commands continue, and a large difference is logged once each time."""
     with capture_logs() as said:
         for number, seconds in enumerate((300.0, -300.0, 0.0, 300.0)):
             await control.skew(seconds)
@@ -446,7 +447,7 @@ async def test_a_clock_that_changes_under_way_is_followed(exchange: CoinbaseExch
 
 
 async def test_the_clock_is_looked_at_now_and_then(paper: PaperExchange, control: PaperControl) -> None:
-    """A skew that no token fails by is learnt beside the reads, so that a growing one never gets so far."""
+    """A skew that fails no token is learned by checks beside the reads, so that a growing one never gets that far."""
     exchange = adapter(paper, clock_look_seconds=0.05)
     await control.skew(-3)
 
@@ -459,7 +460,7 @@ async def test_the_clock_is_looked_at_now_and_then(paper: PaperExchange, control
 
 
 async def test_a_refused_key_is_not_sent_again_and_again(paper: PaperExchange, control: PaperControl) -> None:
-    """Where the clock is right, a 401 is the answer: one look at the clock, nothing is sent a second time."""
+    """With a right clock a 401 is the answer: one check of the clock, nothing is sent again."""
     private = ApiKey.from_file(paper.key_file).secret
     exchange = adapter(paper, key_file=None, key_name="organizations/x/apiKeys/y", key_secret=private)
     for _ in range(3):
@@ -471,7 +472,7 @@ async def test_a_refused_key_is_not_sent_again_and_again(paper: PaperExchange, c
 
 
 def test_tokens_are_the_official_clients_but_for_their_time(paper_key: Path) -> None:
-    """Same header and claims as the official client makes; only the window begins 5 s earlier, and follows `now`."""
+    """Same header and claims as from the official client; only the window begins 5 s earlier, and follows `now`."""
     key = ApiKey.from_file(paper_key)
     official = jwt_generator.build_rest_jwt("GET host/path", key.name, key.secret)
     ours = key.token(1_790_000_000.7, "GET host/path")
@@ -486,7 +487,7 @@ def test_tokens_are_the_official_clients_but_for_their_time(paper_key: Path) -> 
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token claims, whoever signed it and whenever."""
+    """A token's claims, without checks."""
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     return claims
 
@@ -498,7 +499,7 @@ async def paper_key(paper: PaperExchange) -> Path:
 
 
 def times(*values: float) -> Callable[[], float]:
-    """A clock that shows these values in turn."""
+    """A clock with these values in turn."""
     left = list(values)
     return lambda: left.pop(0)
 
@@ -509,7 +510,7 @@ def times(*values: float) -> Callable[[], float]:
      (100.0, 90.0, 500, 0.0)],
 )  # fmt: skip
 def test_the_offset_is_taken_at_the_middle_of_the_way(sent: float, received: float, theirs: int, offset: float) -> None:
-    """An answer that took too long, or during which our own clock was set back, is not believed."""
+    """An answer that took too long, or during which our own clock was set back, is ignored."""
     clock = ExchangeClock(times(sent, received))
     clock.look(lambda: datetime.fromtimestamp(theirs, UTC))
     assert clock.offset == offset

@@ -1,4 +1,4 @@
-"""Each gate refuses once: the real admission on a real ledger, with what it needs asked of the paper exchange."""
+"""Each gate refuses once: the real admission on a real ledger, with facts read from the paper exchange."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.ledger_rows import open_books
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission with limits as by default, and 10,000 USD at the last look."""
+    """Admission with default limits, and 10,000 USD in the last balance."""
     async with desk_at_a_paper_exchange(database) as running:
         await running.balance("10000")
         yield running
 
 
 async def refused(desk: Desk, intent: OrderIntent, gate: str, says: str) -> Admission:
-    """The intent is refused by this gate, in these words, and all of it is stored: every gate up to it, no attempt."""
+    """The intent is refused by this gate, in these words, and stored: every gate up to it, no attempt."""
     admission = await desk.admit(intent)
     assert not admission.accepted
     assert (admission.gate, admission.state) == (gate, OrderState.REJECTED), admission.sentence
@@ -52,7 +52,7 @@ async def refused(desk: Desk, intent: OrderIntent, gate: str, says: str) -> Admi
 
 
 async def test_an_entry_that_nothing_stops_has_every_gates_numbers(desk: Desk) -> None:
-    """Admitted or not, each gate that ran leaves what it compared."""
+    """Admitted or not, each gate that ran stores the numbers that it compared."""
     intent = market_buy(desk.account)
     admission = await desk.admit(intent)
     assert admission.accepted, admission.sentence
@@ -68,14 +68,14 @@ async def test_an_entry_that_nothing_stops_has_every_gates_numbers(desk: Desk) -
 
 
 async def test_skip_trading_halted(desk: Desk) -> None:
-    """A halt refuses, with who halted and why."""
+    """A halt refuses, with its person and reason."""
     async with desk.pool.acquire() as connection:
         await halt(connection, desk.account, "the news", "ada")
     await refused(desk, market_buy(desk.account), "SKIP_TRADING_HALTED", "ada: the news")
 
 
 async def test_unknown_symbol(desk: Desk) -> None:
-    """What the exchange doesn't list is not bought."""
+    """A product that the exchange doesn't list is not bought."""
     await refused(desk, market_buy(desk.account, symbol="NOPE-USD"), "UNKNOWN_SYMBOL", "NOPE-USD")
 
 
@@ -101,7 +101,7 @@ async def test_decision_expired(desk: Desk) -> None:
 
 
 async def test_skip_disabled_trade(desk: Desk) -> None:
-    """What a person switched off is not bought, nor what isn't on the list, by hand or not."""
+    """A symbol disabled by a person is not bought, nor one that isn't on the list, by hand or not."""
     desk.policy = replace(desk.policy, disabled=frozenset({"BTC-USD"}))
     await refused(desk, market_buy(desk.account), "SKIP_DISABLED_TRADE", "switched off")
     desk.policy = replace(desk.policy, disabled=frozenset(), allowed=frozenset({"ETH-USD"}))
@@ -110,25 +110,25 @@ async def test_skip_disabled_trade(desk: Desk) -> None:
 
 
 async def test_skip_invalid_trade_amount(desk: Desk) -> None:
-    """No size, or one that isn't positive, is no trade."""
+    """No size, or a non-positive one, is not a trade."""
     await refused(desk, market_buy(desk.account, "0"), "SKIP_INVALID_TRADE_AMOUNT", "positive")
     await refused(desk, market_buy(desk.account, base_size=None), "SKIP_INVALID_TRADE_AMOUNT", "neither")
 
 
 async def test_skip_no_signal(desk: Desk) -> None:
-    """A decision of the system's own without score and without a fired indicator is none."""
+    """A decision of the system's own without score and fired indicator is refused."""
     bare = Linkage(trigger="rsi_oversold")
     await refused(desk, market_buy(desk.account, linkage=bare), "SKIP_NO_SIGNAL", "rsi_oversold has neither")
 
 
 async def test_skip_blacklisted(desk: Desk) -> None:
-    """What is on the block list is never bought."""
+    """A symbol on the block list is never bought."""
     desk.policy = replace(desk.policy, blocked=frozenset({"BTC-USD"}))
     await refused(desk, market_buy(desk.account), "SKIP_BLACKLISTED", "block list")
 
 
 async def test_invalid_price_and_size(desk: Desk) -> None:
-    """What a person typed is taken as it is or refused with the nearest that would do."""
+    """A person's number is used as typed or refused with the nearest valid one."""
     price = limit_buy(desk.account, "0.01", "49000.005", entry_point="manual")
     await refused(desk, price, "INVALID_PRICE", "49000 and 49000.01")
     size = limit_buy(desk.account, "0.010000001", "49000", entry_point="manual")
@@ -138,20 +138,21 @@ async def test_invalid_price_and_size(desk: Desk) -> None:
 
 
 async def test_an_amount_is_rounded_down_to_what_the_exchange_takes(desk: Desk) -> None:
-    """What decides by itself may name any amount of quote currency: the order has the greatest that is no more."""
+    """The system's own decisions may have any amount of quote currency: the order has the greatest valid size below
+    it."""
     admitted = await desk.admit(market_buy(desk.account, base_size=None, quote_size=Decimal("10.009")))
     assert admitted.plan is not None, admitted.sentence
     assert admitted.plan.body["order_configuration"]["market_market_ioc"]["quote_size"] == "10"
 
 
 async def test_skip_no_price(desk: Desk) -> None:
-    """A stop order as an entry has nothing to be sized by."""
+    """A stop order as an entry has no price to be sized by."""
     intent = market_buy(desk.account, order_type=OrderType.STOP_LIMIT)
     await refused(desk, intent, "SKIP_NO_PRICE", "no price is known")
 
 
 async def test_skip_market_data_stale(desk: Desk) -> None:
-    """Prices are old and the exchange doesn't answer: nothing is bought by itself; a fresh answer is taken instead."""
+    """With old prices and no answer of the exchange the system buys nothing; a fresh answer is used instead."""
     desk.policy = replace(desk.policy, max_position=Decimal(1))
     await desk.market(bid="49999", ask="50000", at=datetime.now(UTC) - timedelta(seconds=300))
     first = await desk.admit(limit_buy(desk.account, "0.01", "49000"))
@@ -167,14 +168,14 @@ async def test_skip_market_data_stale(desk: Desk) -> None:
 
 
 async def test_skip_spread_too_wide(desk: Desk) -> None:
-    """A spread above the limit is not bought by the system; a person may."""
+    """With a spread above the limit the system doesn't buy; a person may."""
     await desk.control.set_price("BTC-USD", "50000", "51000")
     await refused(desk, market_buy(desk.account), "SKIP_SPREAD_TOO_WIDE", "1.98 % (50000 to 51000)")
     assert (await desk.admit(market_buy(desk.account, entry_point="manual"))).accepted
 
 
 async def test_skip_red_day(desk: Desk) -> None:
-    """What fell over 24 hours is not bought unless that is allowed, or a person orders it."""
+    """A product that fell over 24 hours is not bought unless that is allowed, or a person orders it."""
     await desk.market(change_24h="-0.042")
     desk.policy = replace(desk.policy, buy_on_red_day=False, max_position=Decimal(1))
     await refused(desk, market_buy(desk.account), "SKIP_RED_DAY", "fell by 4.20 %")
@@ -184,7 +185,7 @@ async def test_skip_red_day(desk: Desk) -> None:
 
 
 async def test_below_and_above_the_exchanges_sizes(desk: Desk) -> None:
-    """What the exchange would not take is not sent."""
+    """Sizes that the exchange would refuse are not sent."""
     await refused(desk, market_buy(desk.account, "0.00000002"), "BELOW_MINIMUM_SIZE", "less than the minimum")
     await refused(desk, market_buy(desk.account, "4000"), "ABOVE_MAXIMUM_SIZE", "3400")
 
@@ -197,18 +198,18 @@ async def test_skip_max_open_orders(desk: Desk) -> None:
 
 
 async def test_skip_position_too_large(desk: Desk) -> None:
-    """Held, open buys and this one together stay below a tenth of quote currency and open trades at the last price."""
+    """Held size, open buys and this one stay below a tenth of quote currency and open trades at the last price."""
     await desk.trade(symbol="BTC-USD", size="0.01", price="40000")  # 500 at the last price
     await desk.trade(symbol="ETH-USD", size="1", price="2000")
     await desk.market("ETH-USD", price="3000")
     assert (await desk.admit(limit_buy(desk.account, "0.01", "49000"))).accepted  # 490 and its fee
-    # A tenth of 10,000 + 500 + 3,000 is 1,350; 490 + 492.94 are taken.
+    # A tenth of 10,000 + 500 + 3,000 is 1,350; 490 + 492.94 are used.
     await refused(desk, limit_buy(desk.account, "0.009", "49000"), "SKIP_POSITION_TOO_LARGE", "limit is 1350.00")
     assert (await desk.admit(limit_buy(desk.account, "0.007", "49000"))).accepted
 
 
 async def test_insufficient_balance_counts_own_and_others_orders_once(desk: Desk) -> None:
-    """What own and external open buys still need is not there for another order, and counts once."""
+    """The remaining need of own and external open buys is not available for another order, and counts once."""
     desk.policy = replace(desk.policy, max_position=Decimal(1), max_open_buys=100)
     await desk.balance("900", hold="100")
     await desk.pool.execute(
@@ -222,7 +223,7 @@ async def test_insufficient_balance_counts_own_and_others_orders_once(desk: Desk
         VALUES ('theirs', repeat('e',32), 1, $1, 'ETH-USD', '{}', 'OPEN', false, 0.2, 1000, 0.1)
         """,
         desk.account,
-    )  # of 1,000, 100 and its fee are promised
+    )  # of 1,000, 100 and its fee are reserved
     fees = await desk.venue.fee_rates()
     own = await desk.admit(limit_buy(desk.account, "0.01", "49000"))
     assert own.accepted
@@ -234,7 +235,7 @@ async def test_insufficient_balance_counts_own_and_others_orders_once(desk: Desk
 
 
 async def test_what_trades_own_of_the_quote_currency_is_not_spent(database: str) -> None:
-    """All BTC of the account are an open trade's: no ETH is bought with them; with more than the trade's, it is."""
+    """All BTC of the account belong to an open trade: no ETH is bought with them; with more than the trade's, it is."""
     products = ("BTC-USD", "ETH-USD", "ETH-BTC")
     async with desk_at_a_paper_exchange(database, products=products, products_file=CATALOGUE) as desk:
         desk.policy = replace(desk.policy, max_position=Decimal(1))
@@ -246,12 +247,12 @@ async def test_what_trades_own_of_the_quote_currency_is_not_spent(database: str)
         await desk.balance("2", currency="BTC")
         await desk.pool.execute("UPDATE balance_transfers SET amount = 2")
         assert (await desk.admit(limit_buy(desk.account, "19", "0.05", symbol="ETH-BTC"))).accepted
-        # The snapshot names every currency that the account has, and has no USD.
+        # The snapshot names every currency of the account, and has no USD.
         await refused(desk, limit_buy(desk.account, "0.01", "49000"), "INSUFFICIENT_BALANCE", "0 are available")
 
 
 async def test_the_quote_currency_is_a_coin_once_an_order_buys_it(database: str) -> None:
-    """What an order has bought and nobody has recorded yet is that order's, also a moment after the first look."""
+    """An order's unrecorded fill belongs to that order, also a moment after the first read."""
     products = ("BTC-USD", "ETH-USD", "ETH-BTC")
     async with desk_at_a_paper_exchange(database, products=products, products_file=CATALOGUE) as desk:
         desk.policy = replace(desk.policy, max_position=Decimal(1))
@@ -268,7 +269,7 @@ async def test_the_quote_currency_is_a_coin_once_an_order_buys_it(database: str)
 
 
 async def test_a_ledger_without_its_stamp_is_nobodys(desk: Desk) -> None:
-    """Whether money is real is not guessed: where the stamp is gone, entries wait for a worker that looks again."""
+    """Whether money is real is not guessed: without the stamp entries wait for a worker that stamps it again."""
     await desk.pool.execute("DELETE FROM ledger_identity")
     await refused(desk, market_buy(desk.account), "SKIP_TRADING_HALTED", "the ledger's stamp is missing")
 
@@ -279,7 +280,7 @@ async def test_dry_run(desk: Desk) -> None:
 
 
 async def test_skip_daily_loss_limit_halts(desk: Desk) -> None:
-    """Where a limit that is reached was not seen before, the gate itself halts the account and tells people."""
+    """If a reached limit was not noticed before, the gate itself halts the account and notifies people."""
     await desk.trade("-300")
     await desk.trade("-200", symbol="ETH-USDC")
     await refused(desk, market_buy(desk.account, dry_run=True), "SKIP_DAILY_LOSS_LIMIT", "lost 500.00")
@@ -291,7 +292,7 @@ async def test_skip_daily_loss_limit_halts(desk: Desk) -> None:
 
 
 async def test_skip_circuit_breaker_halts(desk: Desk) -> None:
-    """Five closed trades in a row that lost halt entries; one that gained among them doesn't."""
+    """Five closed trades in a row that lost halt entries; a gain among them prevents it."""
     desk.policy = replace(desk.policy, max_position=Decimal(1))
     for number, pnl in enumerate(("-1", "-1", "2", "-1", "-1", "-1", "-1")):
         await desk.trade(pnl, ago=100 - number)
@@ -302,7 +303,7 @@ async def test_skip_circuit_breaker_halts(desk: Desk) -> None:
 
 
 async def test_hodl_and_nothing_to_sell(desk: Desk) -> None:
-    """The system never sells what is to be held; and nobody sells what isn't there."""
+    """The system never sells HODL coins; and nobody sells coins that aren't there."""
     desk.policy = replace(desk.policy, hodl=frozenset({"BTC-USD"}))
     await refused(desk, sell(desk.account, "0.01"), "HODL", "HODL list")
     await refused(desk, sell(desk.account, "0.01", symbol="ETH-USD"), "INSUFFICIENT_BALANCE", "an unknown size")
@@ -311,7 +312,7 @@ async def test_hodl_and_nothing_to_sell(desk: Desk) -> None:
 
 
 async def test_a_limit_only_product_is_bought_by_a_limit_that_takes_at_once(database: str) -> None:
-    """Where market orders aren't taken, a collared limit IOC is sent instead."""
+    """If market orders aren't accepted, a collared limit IOC is sent instead."""
     symbol = "IOTX-USD"
     async with desk_at_a_paper_exchange(
         database, products=("BTC-USD", "ETH-USD", symbol), products_file=CATALOGUE
@@ -328,7 +329,7 @@ async def test_a_limit_only_product_is_bought_by_a_limit_that_takes_at_once(data
 
 
 async def test_an_urgent_limit_has_a_collar(desk: Desk) -> None:
-    """A limit IOC without a price of its own takes what is there, no further than the collar from the touch."""
+    """A limit IOC without its own price takes the available liquidity, no further than the collar from the touch."""
     intent = market_buy(desk.account, order_type=OrderType.LIMIT, time_in_force="IOC", base_size=Decimal("0.01"))
     admission = await desk.admit(intent)
     assert admission.accepted, admission.sentence
@@ -337,7 +338,7 @@ async def test_an_urgent_limit_has_a_collar(desk: Desk) -> None:
 
 
 async def test_the_days_result_is_the_trades_own(desk: Desk) -> None:
-    """What the limits count is each trade's P&L by the position book's rule, also where parts were sold outside."""
+    """The limits count each trade's P&L by the position book's rule, also if parts were sold outside."""
     expected = Decimal(0)
     for bought, value, fees, base_fees, sold, brought, sold_fees in (
         ("1", "100", "0.6", "0", "1", "90", "0.5"),

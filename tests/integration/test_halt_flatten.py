@@ -1,4 +1,4 @@
-"""The switches a person turns, by the real command on the whole system; and a worker that is told to stop."""
+"""A person's switches, by the real command on the whole system; and a worker's shutdown."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def system(database: str, temporal_server: DevServer) -> AsyncIterator[Tra
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -54,7 +54,7 @@ class Answer:
 
 
 async def command(system: TradingSystem, *arguments: str, timeout: float = 60) -> Answer:
-    """Run `bottrader` as a process of its own."""
+    """Run `bottrader` in its own process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -71,7 +71,8 @@ async def command(system: TradingSystem, *arguments: str, timeout: float = 60) -
 
 
 async def test_a_halt_refuses_entries_and_lets_exits_go_on(system: TradingSystem) -> None:
-    """Who halted when and why is stored and told; stops still sell; a person resumes, and entries pass again."""
+    """The person, time and reason of a halt are stored and shown; stops still sell; after a resume entries pass
+    again."""
     held = await system.start(market_buy(system.account))
     await held.until_protected()
     halted = await command(system, "halt", "--reason", "the news", "--by", "ada", "--json")
@@ -95,7 +96,7 @@ async def test_a_halt_refuses_entries_and_lets_exits_go_on(system: TradingSystem
 
 
 async def test_flatten_closes_trades_and_cancels_entries(system: TradingSystem) -> None:
-    """Protected trades are sold, resting and partly filled entries are cancelled, and each is told with its end."""
+    """Protected trades are sold, resting and partly filled entries are cancelled, and each is reported with its end."""
     first = await system.start(market_buy(system.account, "0.01"))
     second = await system.start(market_buy(system.account, "0.02", symbol="ETH-USD"))
     resting = await system.start(limit_buy(system.account, "0.01", "48000"))
@@ -126,12 +127,12 @@ async def test_flatten_closes_trades_and_cancels_entries(system: TradingSystem) 
 
 
 async def settled(system: TradingSystem) -> bool:
-    """Whether no fill is a derived one any more."""
+    """Whether all fills are the exchange's own."""
     return not await system.rows("SELECT id FROM fills WHERE origin = 'derived'")
 
 
 async def test_flatten_says_what_it_could_not_close(system: TradingSystem) -> None:
-    """A trade that the exchange does not let be sold is left, with the exchange's reason and exit code 1."""
+    """A trade that the exchange refuses to sell is left, with the exchange's reason and exit code 1."""
     trade = await system.start(market_buy(system.account))
     await trade.until_protected()
     await system.control.product("BTC-USD", cancel_only=True)
@@ -146,7 +147,7 @@ async def test_flatten_says_what_it_could_not_close(system: TradingSystem) -> No
 
 
 async def test_flatten_leaves_the_close_of_a_trade_without_a_workflow_in_the_ledger(system: TradingSystem) -> None:
-    """Nobody runs for the trade, and nobody waits: its next monitor sells it, in the name of who asked."""
+    """Without a running workflow the command doesn't wait: the trade's next monitor sells it, in the user's name."""
     held = await system.start(market_buy(system.account))
     await held.until_protected()
     for handle in (held.handle, held.monitor):
@@ -164,7 +165,7 @@ async def test_flatten_leaves_the_close_of_a_trade_without_a_workflow_in_the_led
 
 
 async def test_reconcile_is_a_command(system: TradingSystem) -> None:
-    """The dry run says what differs and changes nothing; the run does it; both are told in JSON and in a table."""
+    """The dry run reports differences and changes nothing; the run corrects them; both have JSON and a table."""
     assert (await command(system, "reconcile", "--json")).json["balances"].startswith("opening of")
     await system.control.deposit("ETH", "2")
     dry = await command(system, "reconcile", "--dry-run", "--json")
@@ -195,7 +196,7 @@ async def worker(system: TradingSystem, folder: Path, name: str) -> AsyncIterato
     )
     try:
         try:
-            # From the start of the process: what it has to load takes most of that on a busy machine.
+            # From the start of the process: loading modules takes most of that on a busy machine.
             await system.until_streams_are_up(within=45)
         except AssertionError as late:
             raise AssertionError(f"{late}; the worker's log:\n{child.log_tail(30)}") from None
@@ -205,14 +206,14 @@ async def worker(system: TradingSystem, folder: Path, name: str) -> AsyncIterato
 
 
 async def test_a_draining_worker_loses_nothing(database: str, temporal_server: DevServer, tmp_path: Path) -> None:
-    """SIGTERM in the middle of entries and exits: it ends by itself, the next worker goes on, and the books agree."""
+    """SIGTERM in the middle of entries and exits: it ends by itself, the next worker continues, and the books agree."""
     async with trading_system(database, temporal_server.address, roles=frozenset()) as system:
         try:
             async with worker(system, tmp_path, "first") as first:
                 held = [await system.start(market_buy(system.account)) for _ in range(4)]
                 for trade in held:
                     await trade.until_protected()
-                # Exits and more entries are under way when it is told to stop.
+                # Exits and more entries are under way at the shutdown.
                 await system.control.latency(accept=0.5)
                 await system.price("47000")
                 late = [await system.start(market_buy(system.account, symbol="ETH-USD")) for _ in range(8)]
@@ -232,11 +233,11 @@ async def test_a_draining_worker_loses_nothing(database: str, temporal_server: D
             await system.assert_books_agree()
         finally:
             for name in schedules(system.settings):
-                # A worker that never got so far has set up none, and the reason is what is to be shown.
+                # A worker that never started has set up none, and the reason must be shown.
                 with contextlib.suppress(RPCError):
                     await system.client.get_schedule_handle(name).delete()
 
 
 async def sent(system: TradingSystem, wanted: int) -> bool:
-    """Whether this many orders have arrived at the exchange."""
+    """Wait until this many orders have arrived at the exchange."""
     return len(await system.control.journal()) >= wanted

@@ -1,4 +1,4 @@
-"""`bottrader import old`: an older system's records in the ledger, with what they said beyond fills."""
+"""`bottrader import old`: an older system's records in the ledger, with their data beyond fills."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture
 async def old_database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
-    """A database of the older system's, with two tables of its own types and without allocations."""
+    """A database of the older system, with two tables with its own types and without allocations."""
     await postgres_server.create_database("old_system")
     address = postgres_server.dsn("old_system")
     connection = await asyncpg.connect(address)
@@ -77,7 +77,7 @@ async def old_database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
 
 @pytest.fixture
 def shell(database: str, tmp_path: Path) -> Shell:
-    """Runs `import old` on the database, with the tables that are given as files."""
+    """Runs `import old` on the database, with the given tables as files."""
 
     async def run(*options: str, **tables: str) -> Outcome:
         arguments = list(options)
@@ -94,14 +94,14 @@ def shell(database: str, tmp_path: Path) -> Shell:
 
 
 async def kept(pool: Pool) -> dict[str, tuple[Any, ...]]:
-    """What trade records say beyond fills."""
+    """The data of trade records beyond fills."""
     rows = await pool.fetch("SELECT order_id, trigger, source, exit_reason, order_type FROM trade_records")
     return {row["order_id"]: tuple(row)[1:] for row in rows}
 
 
 async def test_old_records_come_with_trigger_source_and_linkage(shell: Shell, pool: Pool) -> None:
-    """What was filled is imported with what was said of it; the rest is named; the check is content, a second import
-    changes nothing, and the FIFO's other result is told.
+    """Filled records are imported with their data; the rest is named; the check passes, a second import changes
+    nothing, and FIFO's different result is reported.
     """
     assert (await shell("--dry-run", trade_records=RECORDS)).code == 0
     assert await kept(pool) == {}
@@ -131,7 +131,7 @@ async def test_old_records_come_with_trigger_source_and_linkage(shell: Shell, po
 async def test_old_records_come_from_a_database(
     shell: Shell, pool: Pool, old_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its tables are read as they are, numbers to the digits that they show; one that isn't there is none."""
+    """Its tables are read unchanged, numbers to their shown digits; a missing one is empty."""
     monkeypatch.setenv("OLD_DATABASE_URL", old_database)
     done = await shell()
     assert done.code == 0, done.err
@@ -145,7 +145,7 @@ async def test_old_records_come_from_a_database(
 
 
 async def test_a_check_names_a_record_that_says_something_else(shell: Shell, pool: Pool) -> None:
-    """What was imported with a record is what it must go on saying."""
+    """The data imported with a record must stay the same."""
     assert (await shell(trade_records=RECORDS)).code == 0
     await pool.execute("UPDATE trade_records SET source = 'manual' WHERE order_id = 'b1'")
     report = await check_ledger(pool, None, ACCOUNT)
@@ -153,7 +153,7 @@ async def test_a_check_names_a_record_that_says_something_else(shell: Shell, poo
 
 
 async def test_imported_records_go_with_their_version(shell: Shell, pool: Pool, database: str) -> None:
-    """Going back leaves the fills and records as any import's."""
+    """A downgrade keeps the fills, and the records like any import's."""
     assert (await shell(trade_records=RECORDS, links=LINKS)).code == 0
     await in_schema(database, to("0031", down=True))
     assert await pool.fetchval("SELECT count(*) FROM fills") == 3
@@ -163,7 +163,8 @@ async def test_imported_records_go_with_their_version(shell: Shell, pool: Pool, 
 
 
 async def test_bad_options_and_files_are_told(shell: Shell) -> None:
-    """Nothing to read, a table alone, and a row that is no trade: exit code 2 with a sentence, and nothing written."""
+    """Nothing to read, a table alone, and a row that is not a trade: exit code 2 with a sentence, and nothing
+    written."""
     for outcome in (
         await shell(),
         await shell(links=LINKS),
@@ -183,6 +184,6 @@ async def test_bad_options_and_files_are_told(shell: Shell) -> None:
     ],
 )
 def test_old_times_are_utc_where_they_have_no_zone(time: str, expected: bytes) -> None:
-    """A zone that stands there counts; a date alone is no time, which the import says."""
+    """A given zone counts; a date alone is not a time, which the import reports."""
     (line,) = read_records([{"order_id": "1", "order_time": time, "status": "filled"}]).lines
     assert b'"time":"%s"' % expected in line

@@ -1,4 +1,4 @@
-"""What runs once for the account is kept running by whoever is alive, against real servers and real workers."""
+"""Work that runs once for the account is kept running by any live process, with real servers and real workers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from workflows.streams import price_watcher_workflow_id, user_stream_workflow_id
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
 
 
 def quiet_settings(client: Client, **changes: object) -> Settings:
-    """Of an account of the test's own, whose queues nobody polls."""
+    """Settings of the test's own account, whose queues nobody polls."""
     name = f"k{uuid.uuid4().hex[:12]}"
     queues = {f"{role}_queue": f"{name}-{role}" for role in ("orders", "streams", "watchers", "strategy")}
     address = client.service_client.config.target_host
@@ -42,17 +42,17 @@ def quiet_settings(client: Client, **changes: object) -> Settings:
 
 
 async def status(client: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    """How a workflow stands."""
+    """A workflow's status."""
     return (await client.get_workflow_handle(workflow_id).describe()).status
 
 
 async def paused(client: Client, schedule_id: str) -> bool:
-    """Whether a schedule is there and paused."""
+    """Whether a schedule exists and is paused."""
     return (await client.get_schedule_handle(schedule_id).describe()).schedule.state.paused
 
 
 async def forget(client: Client, settings: Settings, *ids: str) -> None:
-    """End what a test left running."""
+    """End workflows and schedules that a test left."""
     for workflow_id in ids:
         await client.get_workflow_handle(workflow_id).terminate("the test is over")
     for name in [item.id async for item in await client.list_schedules() if settings.account in item.id]:
@@ -62,8 +62,8 @@ async def forget(client: Client, settings: Settings, *ids: str) -> None:
 async def test_an_ended_watcher_and_user_stream_run_again_and_a_stop_is_still_sold(
     database: str, temporal_server: DevServer
 ) -> None:
-    """Terminated by hand while a trade is open, both are started again by a process that has neither role; that is an
-    incident until their leases are held, and a stop that falls due afterwards is sold.
+    """Terminated by hand while a trade is open, both are started again by a process with neither role; that is an
+    incident until their leases are held, and a stop that is due afterwards is sold.
     """
     async with trading_system(database, temporal_server.address) as system:
         trade = await system.start(market_buy(system.account, "0.01"))
@@ -98,7 +98,7 @@ async def test_an_ended_watcher_and_user_stream_run_again_and_a_stop_is_still_so
 async def test_a_deleted_schedule_is_set_up_again_and_a_paused_one_stays_paused(
     pool: Pool, temporal_client: Client
 ) -> None:
-    """The sweep that somebody deleted runs again, which is told once; the check that a person paused is left alone."""
+    """A deleted sweep runs again, which is reported once; a check paused by a person stays paused."""
     settings = quiet_settings(temporal_client)
     keeper = Keeper(temporal_client, pool, frozenset({"watchers"}), lambda: settings)
     account = settings.account
@@ -122,7 +122,7 @@ async def test_a_deleted_schedule_is_set_up_again_and_a_paused_one_stays_paused(
 
 
 async def test_a_part_that_ended_because_there_are_fewer_stays_ended(database: str, temporal_server: DevServer) -> None:
-    """A process that still has two parts of watchers in its settings doesn't bring the second one back."""
+    """A process that still has two watcher shards in its settings doesn't restart the second one."""
     async with trading_system(database, temporal_server.address) as system:
         two = system.settings.model_copy(update={"watcher": WatcherSettings(shards=2)})
         second = price_watcher_workflow_id(system.account, 1)
@@ -142,7 +142,7 @@ async def test_a_part_that_ended_because_there_are_fewer_stays_ended(database: s
 async def test_a_role_that_nobody_takes_is_told_until_somebody_does(
     database: str, temporal_server: DevServer, pool: Pool, temporal_client: Client
 ) -> None:
-    """Queues without a worker are incidents that say which role to start; where workers run there are none."""
+    """Queues without a worker are incidents that name the role to start; with workers there are none."""
     settings = quiet_settings(temporal_client, strategy=StrategySettings(enabled=True))
     account, at_once = settings.account, KeeperOptions(missing_after_seconds=0.0)
     try:
@@ -160,7 +160,7 @@ async def test_a_role_that_nobody_takes_is_told_until_somebody_does(
     finally:
         ids = (user_stream_workflow_id(account), price_watcher_workflow_id(account, 0))
         await forget(temporal_client, settings, *ids, f"market-data-{account}")
-    unwanted = StrategySettings(enabled=False)  # no worker of this system takes that role
+    unwanted = StrategySettings(enabled=False)  # no worker of this system has that role
     async with trading_system(database, temporal_server.address, others={"strategy": unwanted}) as system:
         await report_incident(system.pool, system.account, MISSING, "CRITICAL", "orders", "nobody")
         keeper = Keeper(system.client, system.pool, system.roles, lambda: system.settings, at_once)
@@ -177,7 +177,8 @@ async def test_a_role_that_nobody_takes_is_told_until_somebody_does(
 async def test_each_start_has_the_ledger_checked_once_by_all_its_workers(
     database: str, temporal_server: DevServer
 ) -> None:
-    """Two workers that start at once ask for one check, which is stored with its result; a later start asks again."""
+    """Two workers that start at once request one check, which is stored with its result; a later start requests
+    another."""
     async with trading_system(database, temporal_server.address) as system:
         await ensure_schedules(system.client, system.settings)
 
@@ -188,7 +189,7 @@ async def test_each_start_has_the_ledger_checked_once_by_all_its_workers(
         handle = system.client.get_schedule_handle(ledger_check_id(system.account))
 
         async def first() -> bool:
-            # One that still runs in the schedule's eyes would be the one that is asked for.
+            # A check that the schedule still sees running would be the requested one.
             return await checks() == 1 and not (await handle.describe()).info.running_actions
 
         await eventually(first, within=30, what="a new schedule has the ledger checked")
@@ -207,7 +208,7 @@ async def test_each_start_has_the_ledger_checked_once_by_all_its_workers(
 
 
 def test_what_the_settings_need_says_which_roles_are_missed() -> None:
-    """Who only executes needs no strategy, nor who has it switched off."""
+    """With entry points that only execute, or the strategy switched off, no strategy role is missed."""
     on = StrategySettings(enabled=True)
     execute = {"orders", "streams", "watchers"}
     assert needed_roles(Settings()) == execute

@@ -1,4 +1,4 @@
-"""Leases against a real PostgreSQL: one holder at a time, and nothing written by one who lost it."""
+"""Leases with a real PostgreSQL: one holder at a time, and no writes by a former holder."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ SHORT = LeaseTerms(seconds=0.6, renew_seconds=0.15, wait_seconds=0.02)
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh database."""
+    """A pool on a new database."""
     opened = await create_pool(database)
     yield opened
     await opened.close()
 
 
 async def write(pool: Pool, name: str, epoch: int) -> bool:
-    """A write as a holder's: True if it was done."""
+    """A holder's write: True if it was done."""
     sql = "INSERT INTO fee_rates (account, maker, taker) SELECT $3, 0, 0 WHERE " + HELD + " ON CONFLICT DO NOTHING"
     return str(await pool.execute(sql, name, epoch, f"{name}/{epoch}/{time.monotonic_ns()}")) == "INSERT 0 1"
 
 
 async def test_only_one_of_many_gets_the_lease(pool: Pool) -> None:
-    """Of twenty who ask at once exactly one becomes the holder."""
+    """Of twenty concurrent requests exactly one gets the lease."""
     leases = await asyncio.gather(*(acquire(pool, "stream", f"holder {n}", SHORT) for n in range(20)))
     assert sum(lease is not None for lease in leases) == 1
 
 
 async def test_a_released_lease_is_taken_over_at_once_with_a_greater_epoch(pool: Pool) -> None:
-    """Giving up means that the next one needn't wait for the end of the lease, and epochs only grow."""
+    """After a release the next one needn't wait for the end of the lease, and epochs only grow."""
     long = LeaseTerms(seconds=60, renew_seconds=10, wait_seconds=0.02)
     async with hold(pool, "stream", "first", long) as first:
         assert await acquire(pool, "stream", "second", long) is None
@@ -50,7 +50,7 @@ async def test_a_released_lease_is_taken_over_at_once_with_a_greater_epoch(pool:
 
 
 async def test_a_stalled_holder_writes_nothing_after_its_successor_took_over(pool: Pool) -> None:
-    """A holder that did not renew is refused by the database itself, and knows by its own clock."""
+    """A holder that did not renew is refused by the database itself, and knows it by its own clock."""
     stalled = await acquire(pool, "stream", "stalled", SHORT)
     assert stalled is not None
     assert await write(pool, "stream", stalled.epoch)
@@ -65,7 +65,7 @@ async def test_a_stalled_holder_writes_nothing_after_its_successor_took_over(poo
 
 
 async def test_a_renewed_lease_is_kept_beyond_its_length(pool: Pool) -> None:
-    """While its holder renews, nobody else gets it."""
+    """While its holder renews it, nobody else gets it."""
     async with hold(pool, "stream", "first", SHORT) as lease:
         until = time.monotonic() + SHORT.seconds * 2
         while time.monotonic() < until:
@@ -82,13 +82,13 @@ async def hold_until_lost(pool: Pool, break_it: str) -> None:
 
 
 async def test_the_body_is_stopped_when_the_lease_is_lost(pool: Pool) -> None:
-    """Whoever loses the lease is interrupted by itself, within the lease's length."""
+    """A holder that loses the lease is interrupted within the lease's length."""
     with pytest.raises(LeaseLostError):
         await hold_until_lost(pool, "UPDATE leases SET epoch = epoch + 1, holder = 'thief' WHERE name = 'stream'")
 
 
 async def test_the_body_is_stopped_when_the_database_is_gone(pool: Pool) -> None:
-    """Without a database to renew at, the holder stops when its own clock says that the lease has run out."""
+    """Without a database to renew in, the holder stops when its own clock says that the lease has expired."""
     started = time.monotonic()
     with pytest.raises(LeaseLostError):
         await hold_until_lost(pool, "ALTER TABLE leases RENAME TO leases_gone")
@@ -113,7 +113,8 @@ _WRITE = "INSERT INTO raw_facts (account, source, kind, body, epoch) SELECT 'a',
 
 
 async def test_a_stopped_process_writes_nothing_after_it_wakes(pool: Pool, database: str) -> None:
-    """A holder that was stopped (SIGSTOP) past its lease finds, awake again, that its writes do nothing, and ends."""
+    """A holder that was stopped (SIGSTOP) past its lease finds, when it continues, that its writes do nothing, and
+    ends."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _WRITER, database, _WRITE),
         stdout=asyncio.subprocess.DEVNULL,

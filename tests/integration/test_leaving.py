@@ -1,4 +1,4 @@
-"""What `up` says as it stops and of the ledger's check, against a real ledger; and trades that nobody watches."""
+"""Messages of `up` on its stop and on the ledger's check, with a real ledger; and unwatched trades."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from tests.support.ledger_rows import ACCOUNT, add_trade
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
 
 
 async def test_stopping_says_what_is_no_longer_watched(pool: Pool, database: str) -> None:
-    """Open trades are counted with their symbols; nothing open is nothing said; a database that is away is said."""
+    """Open trades are counted with their symbols; without any there is no message; an unreachable database is
+    reported."""
     assert await left_behind(database, ACCOUNT, paper=True) == []
     await add_trade(pool, "a")
     await add_trade(pool, "b", symbol="ETH-USD")
@@ -40,7 +41,7 @@ async def test_stopping_says_what_is_no_longer_watched(pool: Pool, database: str
 
 
 def test_what_rests_at_the_exchange_is_counted() -> None:
-    """Protection orders are told with the trades they are for, other orders apart, and what paper means for them."""
+    """Protection orders are listed with their trades, other orders apart, and what paper means for them."""
     row = {"trades": ["BTC-USD"], "protected": 1, "protections": 1, "others": 2}
     trade, rests = left_sentences(row, paper=False)
     assert trade.startswith("1 open trade is no longer watched (BTC-USD)")
@@ -51,7 +52,7 @@ def test_what_rests_at_the_exchange_is_counted() -> None:
 
 @pytest.mark.parametrize(("fine", "said"), [(True, "no violations"), (False, "3 violations found")])
 async def test_the_starts_check_is_told(pool: Pool, database: str, fine: bool, said: str) -> None:
-    """The result of the check since the start, in a sentence; an older one says nothing."""
+    """The result of the check since the start, in a sentence; an older one is not shown."""
     since = datetime.now(UTC)
     assert await ledger_check(database, ACCOUNT, since, within_s=0.1) is None
     insert = (
@@ -65,7 +66,7 @@ async def test_the_starts_check_is_told(pool: Pool, database: str, fine: bool, s
 async def test_a_trade_reads_protected_only_while_its_watcher_holds_its_lease(
     pool: Pool, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`trades` and `trade show` say "not watched" without a fresh lease, and nothing of it with one."""
+    """`trades` and `trade show` say "not watched" without a fresh lease, and don't mention it with one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", database)

@@ -1,4 +1,4 @@
-"""The ledger on a real PostgreSQL: reports in any order, constraints that hold, and admissions that race."""
+"""The ledger on a real PostgreSQL: reports in any order, enforced constraints, and racing admissions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def record(system: TradingSystem, intent: OrderIntent, update: OrderUpdate
 
 
 async def money_rows(system: TradingSystem) -> dict[str, list[dict[str, Any]]]:
-    """Everything that is owed or held, without numbers that count insertions."""
+    """All amounts owed or held, without insertion counters."""
     tables = {
         "fills": "SELECT fill_key, side, size, value, quote_fees, at, lot_remaining FROM fills ORDER BY fill_key",
         "trades": "SELECT entry_key, state, bought_size, bought_value, sold_size, sold_value, remaining, entry_final "
@@ -93,7 +93,7 @@ async def money_rows(system: TradingSystem) -> dict[str, list[dict[str, Any]]]:
 
 
 async def assert_fifo_is_a_full_recompute(system: TradingSystem) -> None:
-    """What the ledger matched fill by fill is what one match of all fills gives, row for row."""
+    """The ledger's fill-by-fill matching equals one match of all fills, row for row."""
     rows = await system.rows("SELECT * FROM fills WHERE size > 0 ORDER BY id")
     fills = [
         FillRecord(
@@ -162,7 +162,7 @@ async def test_a_report_applied_twice_or_late_changes_nothing(system: TradingSys
 async def test_a_report_that_is_told_again_after_the_end_is_answered_with_the_end(
     system: TradingSystem, size: str
 ) -> None:
-    """A workflow task that the server throws away records and ends twice: an expired order stays one both times."""
+    """A discarded workflow task records and ends twice: an expired order stays one both times."""
     intent = limit_buy(system.account, "0.1", "50000")
     await admit(system, intent)
     last = report(size, status=AttemptStatus.CANCELLED)
@@ -177,7 +177,7 @@ async def test_a_report_that_is_told_again_after_the_end_is_answered_with_the_en
 
 @pytest.mark.parametrize("told", ["0", "0.03"])
 async def test_what_an_exit_is_told_to_have_sold_after_its_end_is_in_its_row(system: TradingSystem, told: str) -> None:
-    """An exit that ended with too small a total tells size, price and fees of all that it sold, once that is known."""
+    """An exit that ended with too small a total gets size, price and fees of all that it sold, once known."""
     entry = market_buy(system.account, "0.1")
     await admit(system, entry)
     await record(system, entry, report("0.1", "50000", status=AttemptStatus.FILLED))
@@ -227,7 +227,7 @@ async def test_any_order_of_arrival_ends_in_the_same_totals(system: TradingSyste
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_late_fills_are_put_in_their_place(system: TradingSystem, seed: int) -> None:
-    """Buys and sells of one symbol that arrive in any order are matched as if they had come in their own."""
+    """Buys and sells of one symbol in any order of arrival are matched as in their own order."""
     dice = random.Random(seed)
     updates: list[tuple[OrderIntent | VenueOrder, OrderUpdate | None]] = []
     for number in range(6):
@@ -273,7 +273,7 @@ async def test_late_fills_are_put_in_their_place(system: TradingSystem, seed: in
 
 
 async def test_the_worked_example_in_the_books(system: TradingSystem) -> None:
-    """1 at 50,000 and 1 at 55,000, 1.5 sold at 60,000, the older buy learned last: 12,500."""
+    """1 at 50,000 and 1 at 55,000, 1.5 sold at 60,000, with the older buy learned last: 12,500."""
     await system.control.deposit("USD", "100000")
     first, second = (limit_buy(system.account, "1", "60000") for _ in range(2))
     await admit(system, first)
@@ -314,7 +314,7 @@ async def test_one_report_from_many_sides_at_once_is_booked_once(system: Trading
 
 
 async def test_a_report_of_an_unknown_attempt_is_no_silent_loss(system: TradingSystem) -> None:
-    """A report that names an attempt which the journal doesn't have is an error, and writes nothing."""
+    """A report of an attempt that the journal doesn't have is an error, and writes nothing."""
     intent = limit_buy(system.account, "0.1", "50000")
     with pytest.raises(UnknownAttemptError):
         await record(system, intent, report("0.1"))
@@ -325,7 +325,7 @@ async def test_a_report_of_an_unknown_attempt_is_no_silent_loss(system: TradingS
 
 
 async def test_an_order_that_is_not_ours_is_adopted_once(system: TradingSystem) -> None:
-    """An external order is recorded with its source, in the FIFO book, with no linkage, however often it is seen."""
+    """An external order is recorded with its source, in the FIFO book, without linkage, however often it is seen."""
     seen = VenueOrder(
         exchange_order_id="exchange-app",
         client_order_id="",
@@ -364,7 +364,7 @@ async def test_a_fill_can_not_be_counted_twice(system: TradingSystem) -> None:
 
 
 async def test_two_live_attempts_of_one_order_are_impossible(system: TradingSystem) -> None:
-    """While an attempt is live the database takes no other one of its order."""
+    """While an attempt is live the database accepts no other one of its order."""
     intent = limit_buy(system.account, "0.1", "50000")
     await admit(system, intent)
     with pytest.raises(asyncpg.UniqueViolationError):
@@ -386,7 +386,7 @@ async def test_a_position_below_zero_is_impossible(system: TradingSystem) -> Non
 
 
 async def test_an_oversell_is_kept_as_a_fact_and_told(system: TradingSystem) -> None:
-    """What the exchange sold too much stands in fills and FIFO, the trade stops at zero, an incident says so."""
+    """The excess is in fills and FIFO, the trade stops at zero, and there is an incident."""
     await system.control.deposit("BTC", "0.01")
     entry = limit_buy(system.account, "0.01", "50000")
     await admit(system, entry)
@@ -407,7 +407,7 @@ async def test_an_oversell_is_kept_as_a_fact_and_told(system: TradingSystem) -> 
 
 
 async def test_the_same_intent_again_gets_the_stored_decision(system: TradingSystem) -> None:
-    """Admitting twice, also at once, decides once: one order row, one attempt, the same answer."""
+    """Admitting twice, also concurrently, decides once: one order row, one attempt, the same answer."""
     intent = limit_buy(system.account, "0.1", "50000")
     answers = await asyncio.gather(*(admit(system, intent) for _ in range(6)))
     assert {answer.accepted for answer in answers} == {True}
@@ -417,7 +417,7 @@ async def test_the_same_intent_again_gets_the_stored_decision(system: TradingSys
 
 
 async def test_a_stored_refusal_stays_refused(system: TradingSystem) -> None:
-    """An intent that a gate stopped is not decided on again when the facts have changed."""
+    """An intent that a gate refused is not decided again when the facts have changed."""
     intent = market_buy(system.account, "0.01")
     await system.pool.execute(
         "INSERT INTO account_controls (account, halted, reason) VALUES ($1, true, 'lunch')", system.account
@@ -452,7 +452,7 @@ async def test_the_same_key_with_another_body_is_refused(system: TradingSystem, 
 
 
 async def test_concurrent_entries_never_spend_one_balance_twice(system: TradingSystem) -> None:
-    """Of ten entries at once that each need most of the balance, exactly one passes."""
+    """Of ten concurrent entries that each need most of the balance, exactly one passes."""
     await system.pool.execute(
         "INSERT INTO balances (account, currency, available, hold, asked_at, answered_at) "
         "VALUES ($1, 'USD', 1000, 0, now(), now())",
@@ -469,14 +469,14 @@ async def test_concurrent_entries_never_spend_one_balance_twice(system: TradingS
 
 
 async def test_concurrent_entries_never_take_one_slot_twice(system: TradingSystem) -> None:
-    """Of ten entries at once on one symbol, exactly as many pass as there are slots."""
+    """Of ten concurrent entries on one symbol, exactly as many pass as there are slots."""
     answers = await asyncio.gather(*(admit(system, limit_buy(system.account, "0.01", "50000")) for _ in range(10)))
     assert [answer.accepted for answer in answers].count(True) == 3
     assert {answer.gate for answer in answers if not answer.accepted} == {"SKIP_MAX_OPEN_ORDERS"}
 
 
 async def test_concurrent_exits_never_claim_more_than_the_trade_has(system: TradingSystem) -> None:
-    """Five exits at once of one trade claim its position once, whatever the account holds beside it."""
+    """Five concurrent exits of one trade claim its position once, whatever else the account holds."""
     await system.control.deposit("BTC", "5")
     entry = limit_buy(system.account, "0.01", "50000")
     await admit(system, entry)
@@ -489,7 +489,7 @@ async def test_concurrent_exits_never_claim_more_than_the_trade_has(system: Trad
 
 
 async def test_a_sell_of_the_pool_leaves_what_trades_own(system: TradingSystem) -> None:
-    """Without a named trade a sell may take only what no trade owns, as a whole or not at all (RISK-4)."""
+    """A sell without a named trade may only take from the pool, completely or not at all (RISK-4)."""
     entry = limit_buy(system.account, "0.01", "50000")
     await admit(system, entry)
     await record(system, entry, report("0.01", status=AttemptStatus.FILLED))
@@ -502,7 +502,7 @@ async def test_a_sell_of_the_pool_leaves_what_trades_own(system: TradingSystem) 
 
 
 async def test_ending_an_order_releases_what_it_held(system: TradingSystem) -> None:
-    """A finished order reserves nothing, and a late fill after that makes it longer, not illegal."""
+    """A finished order reserves nothing, and a late fill after that increases it and is not an error."""
     intent = limit_buy(system.account, "0.1", "50000")
     await admit(system, intent)
     assert await system.value("SELECT reserved_quote FROM orders") == Decimal("0.1") * 50_000 * Decimal("1.006")

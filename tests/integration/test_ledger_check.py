@@ -1,4 +1,4 @@
-"""The ledger's own check and repair on a real PostgreSQL: what is wrong is named, what is right stays as it is."""
+"""The ledger's own check and repair on a real PostgreSQL: errors are named, correct rows stay unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 def history(seed: int, count: int = 60) -> list[VenueOrder]:
-    """Filled orders of two symbols in the order in which they come to be known: late ones among them."""
+    """Filled orders of two symbols in order of arrival, some of them late."""
     dice = random.Random(seed)
     found = []
     for number in range(count):
@@ -67,7 +67,7 @@ def history(seed: int, count: int = 60) -> list[VenueOrder]:
 
 
 async def recorded(pool: Pool, orders: list[VenueOrder], protect: ExitRules | None = None) -> LedgerWriter:
-    """A ledger that has recorded them one by one, as they came."""
+    """A ledger that has recorded them one by one, in order of arrival."""
     ledger = LedgerWriter(pool, ACCOUNT)
     for item in orders:
         await ledger.adopt(item, StatusSource.WEBSOCKET, protect=protect)
@@ -75,7 +75,7 @@ async def recorded(pool: Pool, orders: list[VenueOrder], protect: ExitRules | No
 
 
 async def open_books(pool: Pool, exchange: FakeExchange, extra: str = "0") -> None:
-    """Opening balances, and an exchange that holds what fills make of them, plus `extra` BTC."""
+    """Opening balances, and an exchange that holds the result of the fills, plus `extra` BTC."""
     for currency in ("BTC", "ETH", "USD"):
         await pool.execute(
             "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
@@ -95,7 +95,7 @@ async def open_books(pool: Pool, exchange: FakeExchange, extra: str = "0") -> No
 
 
 async def rows(pool: Pool) -> dict[str, list[str]]:
-    """The FIFO book and what follows from it, as text, so that every digit counts; numbers of rows aside."""
+    """The FIFO book and rows derived from it, as text, so that every digit counts; without row numbers."""
     statements = {
         "allocations": "SELECT (to_jsonb(a) - 'id')::text || sell_price || cost_basis || size "
         "FROM fifo_allocations a ORDER BY sell_fill, buy_fill",
@@ -112,7 +112,7 @@ async def rows(pool: Pool) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_recompute_gives_the_rows_that_recording_gave(pool: Pool, seed: int) -> None:
-    """After everything derived was thrown away, repair writes the same rows again, bit for bit."""
+    """After all derived rows were deleted, repair writes the same rows again, bit for bit."""
     await recorded(pool, history(seed))
     before = await rows(pool)
     assert len(before["allocations"]) > 20
@@ -128,7 +128,7 @@ async def test_a_recompute_gives_the_rows_that_recording_gave(pool: Pool, seed: 
 
 
 async def test_a_right_book_is_left_alone(pool: Pool) -> None:
-    """Repair of what is right writes nothing: the rows keep even their numbers."""
+    """Repair of a correct book writes nothing: even row numbers stay."""
     await recorded(pool, history(4))
     before = await pool.fetch("SELECT *, xmin::text FROM fifo_allocations ORDER BY id")
     for symbol in SYMBOLS:
@@ -137,7 +137,7 @@ async def test_a_right_book_is_left_alone(pool: Pool) -> None:
 
 
 async def test_repair_while_fills_arrive(pool: Pool) -> None:
-    """Repairs beside a ledger that records lose nothing: the book is right at the end."""
+    """Repairs during recording lose nothing: the book is correct at the end."""
     orders = history(5, 80)
     await recorded(pool, orders[:40])
     await pool.execute("DELETE FROM fifo_allocations WHERE id % 2 = 0")
@@ -187,7 +187,7 @@ _WRONG = {
 
 @pytest.mark.parametrize("check", list(_WRONG))
 async def test_what_is_wrong_is_named(pool: Pool, check: str) -> None:
-    """Each kind of damage is found by its own check; looking changes nothing."""
+    """Each kind of damage is found by its own check; checking changes nothing."""
     await recorded(pool, history(7), protect=ExitRules())
     await open_books(pool, FakeExchange())
     await pool.execute(_WRONG[check])
@@ -200,7 +200,7 @@ async def test_what_is_wrong_is_named(pool: Pool, check: str) -> None:
 
 
 async def test_repair_puts_the_fifo_book_right(pool: Pool) -> None:
-    """Whatever was changed in allocations, lots and records, the check is clean afterwards; the difference is told."""
+    """After any change of allocations, lots and records, the check passes; the difference is reported."""
     await recorded(pool, history(8))
     await pool.execute("UPDATE fifo_allocations SET size = size * 2, pnl = pnl + 10")
     await pool.execute("UPDATE fills SET lot_remaining = 0 WHERE side = 'BUY'")
@@ -212,7 +212,7 @@ async def test_repair_puts_the_fifo_book_right(pool: Pool) -> None:
 
 
 async def test_a_balance_that_differs_is_a_violation(pool: Pool) -> None:
-    """What the exchange holds and no fill or transfer explains is found, after a second look."""
+    """A balance that no fill or transfer explains is found, after a second look."""
     await recorded(pool, history(9))
     exchange = FakeExchange()
     await open_books(pool, exchange, extra="0.5")
@@ -223,7 +223,7 @@ async def test_a_balance_that_differs_is_a_violation(pool: Pool) -> None:
 
 
 async def test_a_balance_that_reconcile_may_still_explain_is_to_be_looked_at(pool: Pool) -> None:
-    """A difference is a warning at first, and a violation when it has lasted; also of a currency without any books."""
+    """A difference is a warning at first, and a violation when it persists; also for a currency without books."""
     await recorded(pool, history(9))
     exchange = FakeExchange()
     await open_books(pool, exchange, extra="0.5")
@@ -240,7 +240,7 @@ async def test_a_balance_that_reconcile_may_still_explain_is_to_be_looked_at(poo
         assert (report.ok, len(report.warnings)) == (True, 2)
         assert report.compared.endswith("in entries that reconcile has not checked yet")
     await pool.execute("UPDATE ledger_checks SET at = at - interval '16 minutes'")
-    # Another deposit was booked meanwhile: what differs now is something new.
+    # Another deposit was booked in the meantime: the difference is a new one.
     await pool.execute(
         "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
         "VALUES ($1, 'BTC', 'deposit', 0.2, 0, 0.2)",
@@ -252,14 +252,14 @@ async def test_a_balance_that_reconcile_may_still_explain_is_to_be_looked_at(poo
 
 
 class _Trading(FakeExchange):
-    """Sells while it is asked for balances: the first look is of two moments."""
+    """Sells while its balances are requested: the first read mixes two moments."""
 
     def __init__(self, sell: Callable[[], Awaitable[object]]) -> None:
         super().__init__()
         self._sell: Callable[[], Awaitable[object]] | None = sell
 
     async def balances(self) -> Mapping[str, Balance]:
-        """What is left after the sell, which is recorded by then."""
+        """The balance after the sell, which is recorded by then."""
         if self._sell is not None:
             sell, self._sell = self._sell, None
             await sell()
@@ -267,7 +267,7 @@ class _Trading(FakeExchange):
 
 
 async def test_all_columns_of_a_balance_are_of_one_moment(pool: Pool) -> None:
-    """A trade that is sold meanwhile is in books, lots and trades, or in none of them."""
+    """A trade sold in between is in books, lots and trades, or in none of them."""
     ledger = LedgerWriter(pool, ACCOUNT)
     bought, sold = (
         order(
@@ -294,7 +294,7 @@ async def test_all_columns_of_a_balance_are_of_one_moment(pool: Pool) -> None:
 
 
 async def test_an_exchange_that_does_not_answer_is_no_violation(pool: Pool) -> None:
-    """The books are still held against each other, and the report says what was not compared."""
+    """The books are still compared with each other, and the report says what was not compared."""
     await recorded(pool, history(10))
     exchange = FakeExchange()
     await open_books(pool, exchange)
@@ -314,7 +314,7 @@ async def incidents(pool: Pool, kind: str) -> list[Any]:
 
 
 async def test_a_violation_is_an_incident_until_it_is_gone(pool: Pool) -> None:
-    """Told once however often it is found, stored each time, resolved by the first check that finds nothing."""
+    """It is reported once however often it is found, stored each time, and resolved by the first check without it."""
     await recorded(pool, history(11))
     await pool.execute(_WRONG["FIFO_DIFFERS"])
     validator = Validator(pool, FakeExchange())
@@ -333,7 +333,7 @@ async def test_a_violation_is_an_incident_until_it_is_gone(pool: Pool) -> None:
 
 
 async def test_no_linkage_at_all_is_an_incident(pool: Pool) -> None:
-    """More than ten filled sighook orders and none of them linked: a person is told (LINK-3)."""
+    """With more than ten filled sighook orders and none linked, a person is notified (LINK-3)."""
     await recorded(pool, history(12, 22))
     validator = Validator(pool, FakeExchange())
     await validator.validate_ledger(ValidateInput(account=ACCOUNT))
@@ -351,7 +351,7 @@ async def test_no_linkage_at_all_is_an_incident(pool: Pool) -> None:
 
 
 async def an_entry(pool: Pool, symbol: str, *, ago: float, gate: str | None = None) -> str:
-    """A buy that was admitted, or refused by a gate, so many seconds ago; its key."""
+    """A buy that was admitted, or refused by a gate, this many seconds ago. Returns its key."""
     wanted = intent("blocked", symbol=symbol)
     await add_order(pool, wanted)
     await pool.execute(
@@ -364,8 +364,8 @@ async def an_entry(pool: Pool, symbol: str, *, ago: float, gate: str | None = No
 
 
 async def test_what_was_bought_while_it_was_blocked_is_named_with_both_times(pool: Pool) -> None:
-    """By the recorded changes of the list, those beneath a command's left out; refused entries and other symbols are
-    none, and what is long ago is no violation any more, but told.
+    """By the list's recorded changes, without those overridden by a command; refused entries and other symbols are not
+    found, and old ones are reported but no longer a violation.
     """
     sources = SettingSources()
     async with pool.acquire() as connection:
@@ -388,7 +388,7 @@ async def test_what_was_bought_while_it_was_blocked_is_named_with_both_times(poo
 
 
 async def test_entries_of_before_the_lists_history_are_told_as_unknown(pool: Pool) -> None:
-    """Nobody recorded what was blocked then: they are counted and dated, and not said to be fine."""
+    """The list of that time was not recorded: the entries are counted and dated, and not reported as fine."""
     await an_entry(pool, "BTC-USD", ago=3600)
     (told,) = (await check_ledger(pool, None, ACCOUNT)).warnings
     assert "is not known because no worker has recorded its settings: whether one of the 1 entries" in told

@@ -1,4 +1,4 @@
-"""Stamps in a real ledger: what is stamped by whom, and that a second process finds what the first has written."""
+"""Stamps in a real ledger: what is stamped by whom, and that a second process finds the first one's stamps."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _LIVE = Brought("live", "main", "coinbase")
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Any]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
 
 
 async def _an_order(pool: Any, exchange_order_id: str, at: datetime) -> None:
-    """An order that an exchange has taken, from a ledger of before there were stamps."""
+    """An order accepted by an exchange, from a ledger older than stamps."""
     key = f"{int(at.timestamp()):032x}"
     await pool.execute(
         """INSERT INTO orders (order_key, account, symbol, side, role, order_type, source, entry_point, trigger, intent,
@@ -62,7 +62,7 @@ async def _an_order(pool: Any, exchange_order_id: str, at: datetime) -> None:
 
 
 async def test_an_empty_ledger_takes_the_mode_of_who_comes_first_and_refuses_the_other(pool: Any) -> None:
-    """Both ways: nothing of the second one is written."""
+    """In both directions: the second one writes nothing."""
     exchange = FakeExchange()
     stamped, account = await establish(pool, exchange, _LIVE)
     assert (stamped.mode, stamped.names) == ("live", names_of("live"))
@@ -89,10 +89,10 @@ async def test_an_account_is_stamped_by_the_venues_id_and_another_key_is_refused
 
 
 async def test_one_account_of_the_venue_has_one_name_in_a_ledger(pool: Any) -> None:
-    """Two names would take each other's buys for somebody's: the second is refused, but one that holds orders stays."""
+    """Two names would treat each other's buys as external: the second is refused, unless it has orders."""
     exchange = FakeExchange(portfolio="p-1")
     await establish(pool, exchange, Brought("paper", "first", "coinbase"))
-    # As in a ledger of before, where a further account could begin.
+    # As in an older ledger, where a further account could begin.
     await pool.execute("INSERT INTO account_identities (account, venue) VALUES ('second', 'coinbase')")
     await check_venue_account(pool, exchange, Brought("paper", "first", "coinbase"))
     with pytest.raises(IdentityError, match="is account first of this ledger already"):
@@ -105,7 +105,7 @@ async def test_one_account_of_the_venue_has_one_name_in_a_ledger(pool: Any) -> N
 
 
 async def test_a_ledger_of_before_is_stamped_by_the_venue_that_knows_its_orders(pool: Any) -> None:
-    """Its names are those of before, in live too, and its history begins with its first order."""
+    """Its names are the old ones, in live too, and its history begins with its first order."""
     first = datetime.now(UTC) - timedelta(days=40)
     await _an_order(pool, "x-1", first)
     exchange = FakeExchange()
@@ -116,7 +116,7 @@ async def test_a_ledger_of_before_is_stamped_by_the_venue_that_knows_its_orders(
 
 
 async def test_a_ledger_of_before_is_not_given_to_a_venue_that_knows_none_of_its_orders(pool: Any) -> None:
-    """A live start on paper's ledger is refused, nothing is stamped, and paper's own exchange still gets it."""
+    """A live start on paper's ledger is refused, nothing is stamped, and paper's own exchange is still accepted."""
     await _an_order(pool, "paper-1", datetime.now(UTC))
     with pytest.raises(IdentityError, match="knows none of the newest"):
         await establish(pool, FakeExchange(), _LIVE)
@@ -128,7 +128,7 @@ async def test_a_ledger_of_before_is_not_given_to_a_venue_that_knows_none_of_its
 
 
 async def test_a_ledger_of_before_waits_for_the_venue_and_a_stamped_one_does_not(pool: Any) -> None:
-    """Only the venue can say whose an old ledger is; once stamped, the process starts while the venue is away."""
+    """Only the venue can identify an old ledger; once stamped, the process starts without the venue."""
     await _an_order(pool, "x-1", datetime.now(UTC))
     exchange = FakeExchange()
     exchange.history["x-1"] = order("x-1", "anything")
@@ -142,7 +142,7 @@ async def test_a_ledger_of_before_waits_for_the_venue_and_a_stamped_one_does_not
 
 
 async def test_of_two_that_come_first_at_once_one_stamps_and_the_other_is_refused(pool: Any) -> None:
-    """There is one stamp, and whoever lost is told so."""
+    """There is one stamp, and the loser is told so."""
     answers = await asyncio.gather(
         establish(pool, FakeExchange(), _PAPER), establish(pool, FakeExchange(), _LIVE), return_exceptions=True
     )
@@ -169,7 +169,7 @@ async def test_arming_takes_a_turn_and_says_whether_it_changed_anything(pool: An
 
 
 async def test_the_paper_exchange_has_an_account_id_of_its_own_that_its_folder_keeps(tmp_path: Path) -> None:
-    """Each key of it answers the same over a restart; another paper exchange answers another."""
+    """All its keys give the same id after a restart; another paper exchange has another."""
 
     async def ids(folder: Path | None) -> set[str]:
         async with PaperExchange(PaperConfig(data_folder=folder)) as paper:

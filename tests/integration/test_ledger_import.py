@@ -1,4 +1,4 @@
-"""`bottrader ledger import`: older fills in the ledger once, whatever is imported again, and books that stay right."""
+"""`bottrader ledger import`: older fills in the ledger once, with repeated imports, and correct books."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH
 a3,2024-03-05 10:00:00 UTC,Advanced Trade Sell,ETH,-10,USD,$3500.00,-$35000.00,-$34800.00,$200.00,\
 Sold 10 ETH for 34800 USD on ETH-USD at 3500 USD/ETH
 """
-# One buy and sell of January 2022 and, beside it, two buys of one size and second, in three forms.
+# One buy and sell of January 2022 and two buys with one size and second, in three formats.
 FORM_2021 = """Timestamp,Transaction Type,Asset,Quantity Transacted,Spot Price Currency,Spot Price at Transaction,\
 Subtotal,Total (inclusive of fees and/or spread),Fees and/or Spread,Notes
 2022-01-01T00:00:00Z,Buy,BTC,1,USD,40000,40000,40400,400,Bought 1 BTC for 40400 USD
@@ -93,12 +93,12 @@ async def planned(pool: Pool, text: str, *, keep_alike: bool = False) -> ImportP
 
 
 def new_fills(plan: ImportPlan) -> list[OldFill]:
-    """Those to be written."""
+    """The fills to be written."""
     return [item for name in plan.symbols for chunk in plan.fills.chunks(name, Fate.NEW) for item in chunk]
 
 
 async def imported(pool: Pool, text: str) -> list[SymbolImport]:
-    """The text imported."""
+    """Import the text."""
     plan = await planned(pool, text)
     assert not plan.changed
     return await plan.write(pool)
@@ -123,7 +123,7 @@ async def everything(pool: Pool) -> list[Sequence[Any]]:
 
 
 async def test_older_fills_are_in_both_books_records_and_reports(pool: Pool) -> None:
-    """12,500 of profit, the lot that is left, an uncovered rest by name; the ledger's own check finds nothing wrong."""
+    """12,500 of profit, the remaining lot, an uncovered rest by name; the ledger's own check finds no error."""
     done = {item.symbol: item for item in await imported(pool, EXAMPLE)}
     btc = done["BTC-USD"]
     assert (btc.new, btc.pnl_after, btc.open_after) == (3, Decimal(12_500), Decimal("0.5"))
@@ -141,7 +141,7 @@ async def test_older_fills_are_in_both_books_records_and_reports(pool: Pool) -> 
 
 
 async def test_a_second_import_adds_nothing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole, in chunks, or with more fills at its end: every fill is there once, and nothing known is touched."""
+    """Completely, in chunks, or with more fills at its end: every fill is there once, and known ones are unchanged."""
     monkeypatch.setattr(old_fills, "_CHUNK", 2)
     await imported(pool, "".join(EXAMPLE.splitlines(keepends=True)[:4]))
     await imported(pool, EXAMPLE)
@@ -153,7 +153,7 @@ async def test_a_second_import_adds_nothing(pool: Pool, monkeypatch: pytest.Monk
 
 
 async def test_a_later_download_of_a_report_without_ids_adds_only_what_is_new(pool: Pool) -> None:
-    """Its rows have moved down by then; none of them is booked a second time, and none is taken for another."""
+    """Its rows are at other positions; none of them is booked a second time, and none is confused with another."""
     head = "Timestamp,Transaction Type,Asset,Quantity Transacted,Spot Price Currency,Subtotal,Fees and/or Spread\n"
     rows = "2021-02-01T10:00:00Z,Buy,LTC,1,USD,100,1\n2021-01-01T10:00:00Z,Buy,LTC,1,USD,100,1\n"
     await imported(pool, f"A line before\n\n{head}{rows}")
@@ -173,14 +173,14 @@ async def test_a_later_download_of_a_report_without_ids_adds_only_what_is_new(po
     ],
 )
 def test_what_the_ledger_can_not_hold_is_a_bad_line(row: str, sentence: str) -> None:
-    """A sentence about that line, and never a fault of the database later."""
+    """A sentence about that line, and never a later error of the database."""
     (bad,) = read_into(f"{HEAD}{row}\n".encode().splitlines(keepends=True), OldFills()).bad
     assert bad.number == 2
     assert sentence in bad.sentence
 
 
 async def test_an_import_that_was_cut_off_is_finished_by_the_next(pool: Pool) -> None:
-    """Fills that were written before their FIFO book was: the same command again brings the book level."""
+    """Fills were written before their FIFO book: the same command again completes the book."""
     await imported(pool, EXAMPLE)
     before = await everything(pool)
     await pool.execute("DELETE FROM fifo_allocations")
@@ -196,8 +196,8 @@ async def test_an_import_that_was_cut_off_is_finished_by_the_next(pool: Pool) ->
 async def test_a_fill_in_another_form_is_the_same_fill(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
-    """Whichever form comes first, each fill is booked once and the second form's are counted; two of one moment and
-    size stay two, though a chunk ends between them. A fill more is new.
+    """Whichever format is first, each fill is booked once and the second format's are counted; two with one moment and
+    size stay two, even if a chunk ends between them. An additional fill is new.
     """
     monkeypatch.setattr(old_fills, "_CHUNK", 1)
     await imported(pool, first)
@@ -265,8 +265,8 @@ FOR_USDC = "Bought {} for 100 USDC"
     ],
 )
 async def test_two_fills_stay_two_in_whichever_files_they_come(pool: Pool, first: str, second: str) -> None:
-    """Of one moment, asset and size with ids of their own, or paid with as much of one coin: none is dropped, and an
-    import again changes nothing.
+    """With one moment, asset and size but ids of their own, or paid with the same amount of one coin: none is dropped,
+    and a repeated import changes nothing.
     """
     kept = sum(item.new for item in await imported(pool, first))
     more = await imported(pool, second)
@@ -278,14 +278,14 @@ async def test_two_fills_stay_two_in_whichever_files_they_come(pool: Pool, first
 
 
 async def test_a_fill_is_the_same_under_its_assets_new_name(pool: Pool) -> None:
-    """What was bought as MATIC is in later reports as POL, also without IDs: it is booked once."""
+    """A buy of MATIC is in later reports as POL, also without IDs: it is booked once."""
     await imported(pool, _older("MATIC", "100", "Bought 100 MATIC for 100 USD"))
     for text in (_app("m1", "POL", "100", "Bought 100 MATIC for 100 USD"), _older("POL", "100")):
         assert [(item.symbol, item.new, item.alike) for item in await imported(pool, text)] == [("POL-USD", 0, 1)]
 
 
 async def test_of_two_fills_the_one_that_costs_the_same_is_there(pool: Pool) -> None:
-    """A later report names the dearer one first: it is new, and the other one isn't refused."""
+    """A later report has the more expensive one first: it is new, and the other one isn't refused."""
     await imported(pool, _older(cost="100"))
     plan = await planned(pool, _app("k2", cost="150") + _app("k1", cost="100").splitlines()[1])
     assert (plan.changed, list(plan.alike)) == ([], [3])
@@ -293,7 +293,7 @@ async def test_of_two_fills_the_one_that_costs_the_same_is_there(pool: Pool) -> 
 
 
 async def test_a_conversion_is_the_same_whichever_sides_row_comes_first(pool: Pool) -> None:
-    """Its sides' rows value it differently, by more than reports round: a download in other order adds nothing."""
+    """Its sides' rows value it differently, by more than rounding: a download in another order adds nothing."""
     head, *_ = FORM_2021.splitlines(keepends=True)
     given = "2022-01-01T10:00:00Z,Convert,BTC,0.05,USD,60000,3000,3000,0,Converted 0.05 BTC to 0.98 ETH\n"
     received = "2022-01-01T10:00:00Z,Convert,ETH,0.98,USD,,2800,2800,0,Converted 0.05 BTC to 0.98 ETH\n"
@@ -306,7 +306,7 @@ HEX = "67645f1f8e8ebf2624a29d83"
 
 @pytest.mark.parametrize("first", [0, 1], ids=["own first", "Coinbase's first"])
 async def test_the_same_trade_in_a_file_of_ones_own_is_booked_once(pool: Pool, first: int) -> None:
-    """Ids that Coinbase gave and ids of one's own are two forms: whichever comes first, the other adds nothing."""
+    """Ids assigned by Coinbase and by others are two formats: whichever is first, the other adds nothing."""
     texts = [_bot("my-1"), _app(HEX)]
     await imported(pool, texts[first])
     before = await everything(pool)
@@ -315,7 +315,7 @@ async def test_the_same_trade_in_a_file_of_ones_own_is_booked_once(pool: Pool, f
 
 
 async def test_what_only_ids_tell_apart_is_told(pool: Pool) -> None:
-    """A fill of the same moment, size and cost under another id of one's own is new, and its line is named."""
+    """A fill with the same moment, size and cost under another id of others is new, and its line is named."""
     await imported(pool, _bot("m1"))
     plan = await planned(pool, _bot("n1"))
     assert (plan.doubted, plan.alike) == ({2: "m1"}, {})
@@ -324,7 +324,7 @@ async def test_what_only_ids_tell_apart_is_told(pool: Pool) -> None:
 
 
 async def test_dust_at_zero_wraps_and_coins_that_were_spent_are_in_the_books(pool: Pool) -> None:
-    """Each with its lots and gain, and `verify` finds nothing wrong with an amount of zero."""
+    """Each with its lots and gain, and `verify` accepts an amount of zero."""
     head = FORM_2024.splitlines(keepends=True)[0]
     at = "2022-01-0{} 10:00:00 UTC"
     rows = (
@@ -347,7 +347,7 @@ async def test_dust_at_zero_wraps_and_coins_that_were_spent_are_in_the_books(poo
 
 
 async def test_equal_conversions_of_one_second_in_two_files_are_two(pool: Pool) -> None:
-    """Where each side has a row with an ID, the ids say so; the first file again is known in any order of its rows."""
+    """If each side has a row with an ID, the ids show it; the first file again is known in any order of its rows."""
     head, *_ = FORM_2024.splitlines(keepends=True)
     notes = "Converted 0.05 BTC to 0.98 ETH"
     given, received = (
@@ -362,14 +362,14 @@ async def test_equal_conversions_of_one_second_in_two_files_are_two(pool: Pool) 
 
 
 async def test_rows_without_an_id_that_are_known_are_told(pool: Pool) -> None:
-    """They may be another portfolio's of the same second, which nothing in such a report says."""
+    """They may be of another portfolio in the same second, which nothing in such a report shows."""
     await imported(pool, _older())
     assert (await planned(pool, _older())).unnamed == {2}
     assert (await planned(pool, _app("a1"))).unnamed == set()
 
 
 async def test_a_row_paid_with_a_coin_is_the_fill_of_its_pair(pool: Pool) -> None:
-    """The fills report has it as ETH-BTC, the transactions report as two fills: the one that came first counts."""
+    """The fills report has it as ETH-BTC, the transactions report as two fills: the first imported one counts."""
     fills = (
         COINBASE.splitlines(keepends=True)[0]
         + "default,9,ETH-BTC,BUY,2024-02-05T10:00:00.25Z,10,ETH,0.05,0.003,-0.503,BTC\n"
@@ -387,7 +387,7 @@ async def test_a_row_paid_with_a_coin_is_the_fill_of_its_pair(pool: Pool) -> Non
 
 
 async def test_fills_that_only_look_alike_are_kept_when_told(pool: Pool) -> None:
-    """One of the same moment and size that cost something else is refused by line; both kinds are new by a word."""
+    """One with the same moment and size but another cost is refused by line; both kinds are new with the option."""
     await imported(pool, FORM_2021)
     other = FORM_2024.replace("$40000,$40400", "$50000,$50400")
     plan = await planned(pool, other)
@@ -400,7 +400,7 @@ async def test_fills_that_only_look_alike_are_kept_when_told(pool: Pool) -> None
 
 
 async def test_the_second_of_the_ledgers_own_first_fill_is_the_ledgers(pool: Pool) -> None:
-    """A report that cuts moments to the second puts a fill before itself: it is left to reconcile all the same."""
+    """A report with whole seconds puts a fill before itself: it is left to reconcile all the same."""
     at = datetime(2022, 1, 1, 0, 0, 0, 700_000, tzinfo=UTC)
     bought = order(
         "x9", "outside-1", symbol="BTC-USD", side=Side.BUY, status=VenueStatus.FILLED, size="1", price="40000", at=at
@@ -411,7 +411,7 @@ async def test_the_second_of_the_ledgers_own_first_fill_is_the_ledgers(pool: Poo
 
 
 async def test_fills_are_written_all_or_none(pool: Pool) -> None:
-    """What goes wrong with the last symbol leaves nothing of the others; the same again then writes everything."""
+    """An error in the last symbol leaves nothing of the others; the same again then writes everything."""
     await opening(pool, BTC="3", USD="100", ETH="0", EUR="0")
     before = await everything(pool)
     plan = await planned(pool, EXAMPLE)
@@ -429,7 +429,7 @@ async def test_fills_are_written_all_or_none(pool: Pool) -> None:
 
 
 async def test_nobody_waits_for_a_lock_while_an_import_writes(pool: Pool) -> None:
-    """Fills of our own are recorded and transfers booked meanwhile, however long the import takes."""
+    """Our own fills are recorded and transfers booked meanwhile, however long the import takes."""
     await opening(pool, BTC="3", USD="100", ETH="0", EUR="0")
     plan = await planned(pool, EXAMPLE)
     await pool.execute(
@@ -450,7 +450,7 @@ async def test_nobody_waits_for_a_lock_while_an_import_writes(pool: Pool) -> Non
 
 
 async def test_another_content_is_named_with_its_line(pool: Pool) -> None:
-    """The same id with another size, or of another symbol, is nothing to write: line, id, and what differs."""
+    """The same id with another size, or of another symbol, is not written: line, id, and difference are reported."""
     await imported(pool, EXAMPLE)
     changed = EXAMPLE.replace("b2,2024-01-02T00:00:00Z,2,BTC-USD,buy,1,", "b2,2024-01-02T00:00:00Z,2,BTC-USD,buy,3,")
     plan = await planned(
@@ -463,7 +463,8 @@ async def test_another_content_is_named_with_its_line(pool: Pool) -> None:
 
 
 async def test_open_books_stay_level(pool: Pool) -> None:
-    """What older fills moved leaves the opening balance: books and exchange agree as before, in every currency."""
+    """Older fills' amounts are taken out of the opening balance: books and exchange agree as before, in every
+    currency."""
     exchange = FakeExchange()
     exchange.money = {"BTC": Balance("BTC", Decimal(3), Decimal(0)), "USD": Balance("USD", Decimal(100), Decimal(0))}
     for currency, amount in (("BTC", 3), ("USD", 100)):
@@ -486,8 +487,8 @@ async def test_open_books_stay_level(pool: Pool) -> None:
 
 
 async def test_a_row_paid_with_a_coin_moves_that_coin(pool: Pool) -> None:
-    """Its lot is consumed with its gain, the opening balance knows it, the currency of value is untouched by it; again
-    nothing is new, also where an earlier version had booked the one side only.
+    """Its lot is consumed with its gain, the opening balance includes it, the currency of valuation is unchanged; again
+    nothing is new, also if an earlier version had booked only one side.
     """
     await opening(pool, BTC="1", USD="0")
     one_side = ACROSS.replace("for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH", "for 30180 USD")
@@ -507,7 +508,7 @@ async def test_a_row_paid_with_a_coin_moves_that_coin(pool: Pool) -> None:
 
 
 async def test_no_row_is_half_new(pool: Pool) -> None:
-    """Where one side of a row says something else than before, the other side is not written either."""
+    """If one side of a row contradicts the ledger, the other side is not written either."""
     other = "$30000.00,$30000.00,$0.00,Bought 10 ETH for 30000 USD\n"
     lines = ACROSS.splitlines(keepends=True)
     await imported(pool, lines[0] + lines[2].split("$30000.00")[0] + other)
@@ -517,8 +518,8 @@ async def test_no_row_is_half_new(pool: Pool) -> None:
 
 
 async def test_lots_that_the_account_can_not_have_are_said(pool: Pool) -> None:
-    """Net buys of coins that it did not hold when its books were opened: the import, a dry run before and each check
-    later say how many; it is nothing wrong with the books. What it held, or came since, is not said.
+    """Net buys of coins that the account did not hold when its books were opened: the import, a dry run before and each
+    later check report the size; it is not an error of the books. Coins it held, or got since, are not reported.
     """
     (buys,) = [HEAD + "b1,2024-01-01T00:00:00Z,1,BTC-USD,buy,2.5,50000,0,quote,\n"]
     plan = await planned(pool, buys)
@@ -539,7 +540,7 @@ async def test_lots_that_the_account_can_not_have_are_said(pool: Pool) -> None:
 
 
 async def test_lots_that_the_account_holds_are_no_warning(pool: Pool) -> None:
-    """Money that was spent before is on no account any more, and coins that are there may be in lots."""
+    """Money that was spent before is on no account any more, and held coins may be in lots."""
     await opening(pool, BTC="0.5", ETH="9", USD="0")
     plan = await planned(pool, EXAMPLE)
     assert await plan.beyond(pool, await plan.preview(pool), written=False) == {}
@@ -548,7 +549,7 @@ async def test_lots_that_the_account_holds_are_no_warning(pool: Pool) -> None:
 
 
 async def test_what_the_ledger_has_itself_is_not_taken_again(pool: Pool) -> None:
-    """From its own first fill on, fills are left to reconcile; an order that it knows by its id is its own."""
+    """From its own first fill on, fills are left to reconcile; an order known by its id is its own."""
     at = datetime(2024, 1, 2, 12, tzinfo=UTC)
     bought = order(
         "x1", "outside-1", symbol="BTC-USD", side=Side.BUY, status=VenueStatus.FILLED, size="1", price="9", at=at
@@ -560,7 +561,7 @@ async def test_what_the_ledger_has_itself_is_not_taken_again(pool: Pool) -> None
 
 
 async def test_older_lots_go_first_to_the_ledgers_own_sells(pool: Pool) -> None:
-    """A sell that was recorded without a lot gets the imported one and its profit; a dry run tells it beforehand."""
+    """A sell recorded without a lot gets the imported one and its profit; a dry run reports it beforehand."""
     now = datetime.now(UTC)
     sold = order(
         "x1", "outside-1", symbol="BTC-USD", side=Side.SELL, status=VenueStatus.FILLED, size="0.5", price="60000",
@@ -586,7 +587,7 @@ Shell = Callable[..., Awaitable[Outcome]]
 
 @pytest.fixture
 def shell(database: str, tmp_path: Path) -> Shell:
-    """`bottrader` as a process of its own against the test's database, with files written before."""
+    """`bottrader` in its own process with the test's database, and given files."""
     env = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "DATABASE_URL": database,
         "BOTTRADER_DATA": str(tmp_path / "data"),
@@ -601,7 +602,7 @@ def shell(database: str, tmp_path: Path) -> Shell:
 
 
 async def test_the_command_says_before_and_after(shell: Shell) -> None:
-    """A dry run changes nothing and tells what the import then does; verify is content; again nothing is new."""
+    """A dry run changes nothing and reports the import's result; verify passes; again nothing is new."""
     dry = await shell("import", "FILE", "--dry-run", "--json", given=COINBASE)
     assert (dry.code, dry.json["changed"]) == (0, False)
     done = await shell("import", "FILE", "--json", given=COINBASE)
@@ -616,7 +617,7 @@ async def test_the_command_says_before_and_after(shell: Shell) -> None:
 
 
 async def test_the_command_tells_what_is_there_under_another_id(shell: Shell) -> None:
-    """How many, which line is which, and the way to say otherwise."""
+    """How many, which line equals which, and the option to import them."""
     await shell("import", "FILE", given=FORM_2021)
     done = await shell("import", "FILE", given=FORM_2024)
     assert done.code == 0, done.err
@@ -628,7 +629,7 @@ async def test_the_command_tells_what_is_there_under_another_id(shell: Shell) ->
 
 
 async def test_the_command_warns_of_lots_beyond_holdings(shell: Shell, pool: Pool) -> None:
-    """Before it is done, when it is done and at every look at the ledger; zeros have no exponent there."""
+    """Before the import, after it and at every check; zeros have no exponent there."""
     unknown = await shell("import", "FILE", "--dry-run", given=COINBASE)
     assert "no opening balances are booked" in unknown.err
     await opening(pool, BTC="0", USD="0")
@@ -650,7 +651,7 @@ async def test_the_command_warns_of_lots_beyond_holdings(shell: Shell, pool: Poo
 
 
 async def test_the_command_refuses_bad_lines_and_leaves_them_out_when_told(shell: Shell) -> None:
-    """Exit code 2, each line with what is wrong, nothing written; with --skip-bad the others are imported."""
+    """Exit code 2, each line with its error, nothing written; with --skip-bad the others are imported."""
     soon = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
     bad = (
         "x1,2024-01-01T00:00:00,1,BTC-USD,buy,1,1,0,quote,\nx2,2024-01-01T00:00:00Z,1,BTC,buy,1,1,0,quote,\n"

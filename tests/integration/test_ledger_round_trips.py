@@ -1,4 +1,4 @@
-"""What recording a fill costs in round trips to the database, and that a fast way is never a wrong one."""
+"""The round trips of recording a fill, and that the fast path is never a wrong one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 class Counted:
-    """A pool of one connection that lists every statement; it runs them, too."""
+    """A pool of one connection that lists and runs every statement."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -39,7 +39,7 @@ class Counted:
         self.statements.append(record.query)
 
     async def fetchrow(self, statement: str, *values: Any) -> Any:
-        """As the pool's."""
+        """Like the pool's."""
         async with self._pool.acquire() as connection:
             with connection.query_logger(self._note):
                 return await connection.fetchrow(statement, *values)
@@ -68,7 +68,7 @@ async def bought(pool: Pool, ledger: LedgerWriter, name: str = "x") -> OrderInte
 
 
 async def exit_of(pool: Pool, entry: OrderIntent, name: str = "y") -> OrderIntent:
-    """An exit of 1 that is at the exchange."""
+    """An exit of 1 at the exchange."""
     wanted = intent(name, side=Side.SELL, role=OrderRole.EXIT, entry_key=entry.order_key)
     await add_order(pool, wanted, exchange_order_id=name)
     return wanted
@@ -105,7 +105,7 @@ async def test_a_fill_of_an_order_that_is_not_known_here_is_two_round_trips(pool
 
 
 async def test_what_another_process_wrote_meanwhile_is_seen(pool: Pool) -> None:
-    """A state that was read ahead and has grown old is not written from: the books are as if it had been read then."""
+    """An outdated state that was read ahead is not used: the books are as if it had been read then."""
     ours, theirs = LedgerWriter(pool, ACCOUNT), LedgerWriter(pool, ACCOUNT)
     entry = await bought(pool, theirs)
     sell = await exit_of(pool, entry)
@@ -121,7 +121,7 @@ async def test_what_another_process_wrote_meanwhile_is_seen(pool: Pool) -> None:
 
 
 async def test_many_sells_of_one_symbol_at_once_take_each_lot_once(pool: Pool) -> None:
-    """Sells that race for the same lots from several processes are matched as if they had come one by one."""
+    """Sells that race for the same lots from several processes are matched as one by one."""
     ledgers = [LedgerWriter(pool, ACCOUNT) for _ in range(4)]
     sells = []
     for number in range(12):
@@ -142,7 +142,7 @@ async def test_many_sells_of_one_symbol_at_once_take_each_lot_once(pool: Pool) -
 
 
 async def waits_for_a_lock(pool: Pool) -> bool:
-    """Whether somebody on this database does."""
+    """Whether any connection to this database waits for a lock."""
     return bool(
         await pool.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -151,8 +151,8 @@ async def waits_for_a_lock(pool: Pool) -> bool:
 
 
 async def test_a_fill_holds_nothing_of_a_trade_that_an_exit_takes_first(pool: Pool) -> None:
-    """The exit's admission has the plan and goes on to the trade: a growing entry waits at the plan without the trade,
-    and keeps what the admission wrote.
+    """The exit's admission has locked the plan and goes on to the trade: a growing entry waits at the plan without the
+    trade, and keeps the admission's writes.
     """
     ledger = LedgerWriter(pool, ACCOUNT)
     entry = intent("x")
@@ -161,7 +161,7 @@ async def test_a_fill_holds_nothing_of_a_trade_that_an_exit_takes_first(pool: Po
     async with pool.acquire() as admission:
         begun = admission.transaction()
         await begun.start()
-        await admission.execute("SET LOCAL lock_timeout = 500")  # less than PostgreSQL takes to see a deadlock
+        await admission.execute("SET LOCAL lock_timeout = 500")  # less than PostgreSQL takes to detect a deadlock
         await admission.execute("SELECT FROM exit_plans FOR NO KEY UPDATE")
         growing = asyncio.create_task(ledger.record(entry.order_key, report("1", 2, status=AttemptStatus.FILLED)))
         await until(lambda: waits_for_a_lock(pool))
@@ -173,7 +173,7 @@ async def test_a_fill_holds_nothing_of_a_trade_that_an_exit_takes_first(pool: Po
 
 
 async def test_an_order_that_ends_without_a_fill_waits_for_no_lock_of_its_symbol(pool: Pool) -> None:
-    """Its claim is what a due stop waits for; lots, which the symbol's lock is for, are not touched by it."""
+    """A due stop waits for its claim; lots, which the symbol's lock is for, are not changed by it."""
     ledger = LedgerWriter(pool, ACCOUNT)
     entry = await bought(pool, ledger)
     sell = await exit_of(pool, entry)

@@ -1,7 +1,7 @@
 """Trade-strategy linkage: the four cases that broke the old system, each also with a restart of everything (LINK-1).
 
-A restart ends the workers, kills Temporal and PostgreSQL, cuts every stream, and starts it all again on the same data.
-The market is in step mode, so that what happens meanwhile is what the test says.
+A restart ends the workers, kills Temporal and PostgreSQL, cuts every stream, and starts everything again on the same
+data. The market is in step mode, so that only the test moves it in between.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class World:
     restart: bool
 
     async def interrupt(self) -> None:
-        """Restart everything, if this run is one with a restart: kill the servers, cut the streams, start anew."""
+        """Restart everything, if this run has a restart: kill the servers, cut the streams, start again."""
         if not self.restart:
             return
         async with self.down():
@@ -47,7 +47,7 @@ class World:
 
     @asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """Everything of ours is down during the block."""
+        """All our processes are down during the block."""
         system = self.system
         await system.stop_workers()
         await self.temporal.kill()
@@ -63,7 +63,7 @@ class World:
 async def own_postgres(
     tmp_path_factory: pytest.TempPathFactory, servers_folder: Path
 ) -> AsyncIterator[EmbeddedPostgres]:
-    """A PostgreSQL of this module's own, to be killed at will."""
+    """This module's own PostgreSQL, which may be killed."""
     server = EmbeddedPostgres(PostgresConfig(servers_folder / "linkage-postgres"))
     await server.start()
     yield server
@@ -72,7 +72,7 @@ async def own_postgres(
 
 @pytest_asyncio.fixture(scope="module")
 async def own_temporal(servers_folder: Path) -> AsyncIterator[DevServer]:
-    """A Temporal of this module's own that keeps its histories in a file."""
+    """This module's own Temporal that keeps its histories in a file."""
     program = await temporal_binary.ensure_async()
     server = DevServer(
         DevServerConfig(
@@ -88,7 +88,7 @@ async def own_temporal(servers_folder: Path) -> AsyncIterator[DevServer]:
 async def world(
     request: pytest.FixtureRequest, own_postgres: EmbeddedPostgres, own_temporal: DevServer
 ) -> AsyncIterator[World]:
-    """A system of the test's own on those servers."""
+    """The test's own system on those servers."""
     name = f"linkage_{request.node.name.translate(str.maketrans('[]-', '___'))}"[:60]
     await own_postgres.create_database(name)
     dsn = own_postgres.dsn(name)
@@ -105,7 +105,7 @@ async def link_of(system: TradingSystem, order_key: str) -> dict[str, Any]:
 
 
 async def assert_linked(system: TradingSystem, intent: OrderIntent) -> dict[str, Any]:
-    """An entry's row says exactly what its decision said, under the exchange's own id."""
+    """An entry's row equals its decision, under the exchange's own id."""
     link = await link_of(system, intent.order_key)
     decision = intent.linkage
     assert link["snapshot_id"] == decision.snapshot_id
@@ -163,7 +163,7 @@ async def test_multiple_orders_same_symbol(world: World, restart: bool) -> None:
 
 @restarting
 async def test_delayed_partial_fill(world: World, restart: bool) -> None:
-    """A partial fill long after placement, with market time gone by, belongs to the decision that placed the order."""
+    """A partial fill long after placement in market time belongs to the decision that placed the order."""
     system = world.system
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     exchange_id = await trade.exchange_id()
@@ -184,7 +184,7 @@ async def test_delayed_partial_fill(world: World, restart: bool) -> None:
 
 @restarting
 async def test_sell_completes_the_buys_linkage(world: World, restart: bool) -> None:
-    """The sell has a link of its own and completes the buy's with score, trigger and reason when the trade closes."""
+    """The sell has its own link and completes the buy's with score, trigger and reason when the trade closes."""
     system = world.system
     trade = await system.start(market_buy(system.account, "0.01"))
     await until_filled(system, trade, "0.01")
@@ -215,9 +215,9 @@ async def test_sell_completes_the_buys_linkage(world: World, restart: bool) -> N
 
 @restarting
 async def test_websocket_disconnect_during_fill(world: World, restart: bool) -> None:
-    """A fill while the user stream is away, or while everything is, is found by REST and linked to its decision.
+    """A fill while the user stream, or everything, is down is found by REST and linked to its decision.
 
-    The order fills wholly, so that the stream's snapshot of open orders doesn't have it either.
+    The order fills completely, so that the stream's snapshot of open orders doesn't have it either.
     """
     system = world.system
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))

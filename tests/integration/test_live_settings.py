@@ -1,4 +1,4 @@
-"""Settings changed while workers run: they apply without a restart, are checked as a whole, and are recorded."""
+"""Settings changed while workers run: they apply without a restart, are checked together, and are recorded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
-    """A running system that takes orders; its streams are not needed here."""
+    """A running system that accepts orders; its streams are not needed here."""
     async with trading_system(database, temporal_server.address, roles=frozenset({"orders"})) as running:
         yield running
 
@@ -53,7 +53,7 @@ class CommandLine:
         self.noted = ""
 
     async def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Run it, expect the exit code, and return what it said."""
+        """Run it, check the exit code, and return its output."""
         self._capsys.readouterr()
         found = await asyncio.to_thread(run, ["config", *arguments])
         said = self._capsys.readouterr()
@@ -82,7 +82,7 @@ def config(
 
 
 def settings_file(folder: Path, text: str) -> tuple[Path, SettingSources]:
-    """A settings file and all that is read with it."""
+    """A settings file and everything read with it."""
     file = folder / "bottrader.toml"
     file.write_text(text)
     return file, read_sources(file, {})
@@ -111,14 +111,14 @@ async def until_so(live: LiveSettings, key: str, value: object) -> None:
 
 
 async def open_incidents(pool: Pool, kind: str) -> list[str]:
-    """Sentences of what is open."""
+    """Sentences of the open incidents."""
     rows = await pool.fetch("SELECT sentence FROM incidents WHERE kind = $1 AND resolved_at IS NULL", kind)
     return [row["sentence"] for row in rows]
 
 
 async def test_lists_limits_and_sizes_apply_to_a_running_worker(system: TradingSystem, config: CommandLine) -> None:
-    """A symbol that is put on the block list, a limit and a trigger's size count for the next order, each recorded with
-    who, when and why; taken back, all is as before.
+    """A symbol on the block list, a limit and a trigger's size apply to the next order, each recorded with who, when
+    and why; after a revert all is as before.
     """
     live = system.parts.live
     before = live.current.triggers["rsi_oversold"].size_quote
@@ -157,7 +157,7 @@ async def _is(live: LiveSettings, size: str) -> bool:
 
 
 async def test_a_change_that_cannot_be_used_is_refused(system: TradingSystem, config: CommandLine) -> None:
-    """The sentences are those of a settings file; nothing is stored or recorded, and what may be meant is said."""
+    """The sentences are those of a settings file; nothing is stored or recorded, and likely alternatives are named."""
     for arguments, words in (
         (("set", "exits.hard_stop_pct", "2"), "soft_stop_pct must be below hard_stop_pct"),
         (("set", "exits.hard_stop_pct", "lots"), "exits.hard_stop_pct: must be a number"),
@@ -180,7 +180,7 @@ async def test_a_change_that_cannot_be_used_is_refused(system: TradingSystem, co
 async def test_what_may_be_a_slip_of_the_hand_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], database: str, pool: Pool
 ) -> None:
-    """A trigger that is new, an item that is there already (nothing is recorded), changes of what is no setting."""
+    """A new trigger, an item that is already there (nothing is recorded), changes of unknown settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", database)
@@ -211,7 +211,7 @@ async def test_what_may_be_a_slip_of_the_hand_is_told(
 async def test_show_says_where_a_value_comes_from(
     config: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What is set by command is stronger than the environment, that than the file, and that than the default."""
+    """A command overrides the environment, that the file, and that the default."""
     (tmp_path / "bottrader.toml").write_text(
         "[exits]\nhard_stop_pct = 6\nsoft_stop_pct = 3\ntrailing_arm_pct = 4\ntake_profit_pct = 2.5\n"
     )
@@ -233,7 +233,7 @@ async def test_show_says_where_a_value_comes_from(
 
 
 async def test_two_changes_at_once_cannot_contradict_each_other(pool: Pool) -> None:
-    """Each of two changes is fine alone and both together are not: one of them is refused, whichever it is."""
+    """Each of two changes is valid alone and both together are not: one of them is refused, in either order."""
     sources = read_sources(environ={})
 
     async def change(key: str, value: str) -> list[Change] | ConfigError:
@@ -255,7 +255,7 @@ async def test_two_changes_at_once_cannot_contradict_each_other(pool: Pool) -> N
 
 
 async def test_a_size_in_the_other_currency_takes_the_place_of_the_first(pool: Pool) -> None:
-    """Setting a trigger's base size drops the quote size, of whatever source; both changes are recorded."""
+    """Setting a trigger's base size drops the quote size, from any source; both changes are recorded."""
     sources = read_sources(environ={"BOTTRADER_TRIGGERS__MANUAL__SIZE_QUOTE": "70"})
     async with pool.acquire() as connection:
         await set_override(connection, sources, "triggers.manual.size_quote", ["80"], by="ann")
@@ -270,7 +270,7 @@ async def test_a_size_in_the_other_currency_takes_the_place_of_the_first(pool: P
 
 
 async def test_a_new_trigger_is_added_while_workers_run(pool: Pool) -> None:
-    """The first key of a trigger that nobody knew makes it; one that would leave it incomplete is refused."""
+    """The first key of an unknown trigger creates it; one that would leave it incomplete is refused."""
     sources = read_sources(environ={})
     async with pool.acquire() as connection:
         with pytest.raises(ConfigError, match="exactly one of size_quote and size_base"):
@@ -283,7 +283,7 @@ async def test_a_new_trigger_is_added_while_workers_run(pool: Pool) -> None:
 
 
 async def test_a_file_that_is_edited_applies_to_a_running_worker(system: TradingSystem, tmp_path: Path) -> None:
-    """The next order is refused by what the file says now; the change is recorded, put down to the file's owner."""
+    """The next order is refused by the file's new value; the change is recorded as the file owner's."""
     await system.stop_workers()
     file, _ = settings_file(tmp_path, "[symbols]\nallow = ['BTC-USD', 'ETH-USD']\nmax_open_buys = 1000\n")
     rest = system.settings.model_dump(exclude={"symbols"})
@@ -303,8 +303,8 @@ async def test_a_file_that_is_edited_applies_to_a_running_worker(system: Trading
 
 
 async def test_a_file_that_appears_later_is_taken_up(pool: Pool, tmp_path: Path) -> None:
-    """A process that started without a settings file has what one says that is put where it would have looked; one
-    that can't be used yet is an incident, as an edit is.
+    """A process that started without a settings file uses one that is put in the expected place; an invalid one is an
+    incident, like an invalid edit.
     """
     sources = SettingSources.read(Settings, environ={CONFIG_FOLDER: str(tmp_path)})
     live = LiveSettings(build(sources), pool, sources)
@@ -321,7 +321,7 @@ async def test_a_file_that_appears_later_is_taken_up(pool: Pool, tmp_path: Path)
 
 
 async def test_a_file_that_cannot_be_used_changes_nothing(pool: Pool, tmp_path: Path) -> None:
-    """Old values stay, one incident says what is wrong, and it is over when the file is right again."""
+    """Old values stay, one incident has the error, and it is resolved when the file is valid again."""
     file, sources = settings_file(tmp_path, "[exits]\nhard_stop_pct = 6\n")
     live = LiveSettings(build(sources), pool, sources)
     async with live.following():
@@ -345,7 +345,8 @@ async def _none_open(pool: Pool, kind: str) -> bool:
 
 
 async def test_what_needs_a_restart_says_so(pool: Pool, tmp_path: Path) -> None:
-    """A live key of the same edit applies, the other keeps its value and is named; at the next start it is in force."""
+    """A dynamic key of the same edit applies, the other keeps its value and is named; at the next start it is in
+    force."""
     file, sources = settings_file(tmp_path, "account = 'main'\n")
     live = LiveSettings(build(sources), pool, sources)
     async with live.following():
@@ -363,7 +364,7 @@ async def test_what_needs_a_restart_says_so(pool: Pool, tmp_path: Path) -> None:
 
 
 async def test_a_change_of_the_file_is_recorded_once_whoever_sees_it(pool: Pool, tmp_path: Path) -> None:
-    """Two workers read the same edit, and one that was made while none ran is found at the next start."""
+    """Two workers read the same edit, and one made while none ran is found at the next start."""
     file, sources = settings_file(tmp_path, "[exits]\nhard_stop_pct = 6\n")
     two = [LiveSettings(build(sources), pool, sources) for _ in range(2)]
     async with two[0].following(), two[1].following():
@@ -379,7 +380,7 @@ async def test_a_change_of_the_file_is_recorded_once_whoever_sees_it(pool: Pool,
 
 
 async def test_an_override_outlives_edits_of_the_file(pool: Pool, tmp_path: Path) -> None:
-    """What was set by command stays in force whatever the file says, and the record says so."""
+    """A value set by command stays in force whatever the file has, and the record says so."""
     file, sources = settings_file(tmp_path, "[exits]\nhard_stop_pct = 6\n")
     live = LiveSettings(build(sources), pool, sources)
     async with live.following(), pool.acquire() as connection:
@@ -393,8 +394,8 @@ async def test_an_override_outlives_edits_of_the_file(pool: Pool, tmp_path: Path
 
 
 async def test_overrides_that_no_longer_fit_are_named_and_can_be_unset(pool: Pool) -> None:
-    """A worker doesn't start on settings that contradict each other: it says which command's value is in the way, and
-    that can be taken back.
+    """A worker doesn't start on contradictory settings: it names the command's value that conflicts, and that can be
+    unset.
     """
     async with pool.acquire() as connection:
         await set_override(connection, read_sources(environ={}), "exits.soft_stop_pct", ["4"], by="ann")
@@ -410,7 +411,7 @@ async def test_overrides_that_no_longer_fit_are_named_and_can_be_unset(pool: Poo
 
 
 async def test_watchers_follow_the_list_of_allowed_products(database: str, temporal_server: DevServer) -> None:
-    """A product that is put on the list is subscribed at the exchange without a restart."""
+    """A product added to the list is subscribed at the exchange without a restart."""
     roles = frozenset({"streams", "watchers"})
     symbols = SymbolSettings(allow=("BTC-USD",))
     async with trading_system(database, temporal_server.address, roles=roles, symbols=symbols) as system:
@@ -425,7 +426,7 @@ async def test_watchers_follow_the_list_of_allowed_products(database: str, tempo
 
 
 async def test_what_follows_settings_is_done_again_until_it_is_done(pool: Pool) -> None:
-    """What is to be done after a change (schedules, say) is tried again when it fails, with what is newest."""
+    """Work after a change (such as schedules) is retried when it fails, with the newest settings."""
     sources = read_sources(environ={})
     live, seen = LiveSettings(build(sources), pool, sources), []
 
@@ -449,7 +450,7 @@ async def test_a_product_that_does_not_exist_costs_the_others_nothing(
     database: str, temporal_server: DevServer
 ) -> None:
     """The exchange refuses the whole stream for one name: the others are watched without it, their stops work, a person
-    is told, and it is over when the list is put right.
+    is notified, and it is resolved when the list is corrected.
     """
     symbols = SymbolSettings(allow=("BTC-USD", "NONE-USD"), max_open_buys=1000)
     async with trading_system(database, temporal_server.address, symbols=symbols) as system:

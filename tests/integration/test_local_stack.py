@@ -1,4 +1,4 @@
-"""The local stack: what was started is stopped, and nothing is half-started. Real servers, real processes."""
+"""The local stack: everything started is stopped, and nothing is half-started. Real servers, real processes."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ def servers_on(folder: Path) -> list[str]:
 async def until(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
     """Poll `condition`; fails after `within_s` seconds of a free machine."""
     async with asyncio.timeout(SLACK * within_s):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+        while not condition():  # noqa: ASYNC110 - the condition depends on other processes
             await asyncio.sleep(0.05)
     assert condition(), what
 
@@ -61,7 +61,7 @@ def data(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
 
 
 async def keeps_closed_workflows(address: str) -> None:
-    """Temporal keeps closed workflows as the settings say and not for a day, and follows where they change."""
+    """Temporal keeps closed workflows as set, not for a day, and follows changes."""
     client = await Client.connect(address)
 
     async def days() -> float:
@@ -75,7 +75,7 @@ async def keeps_closed_workflows(address: str) -> None:
 
 
 async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: Path) -> None:
-    """What was committed before a SIGKILL is there after a restart, at the same addresses; in the end nothing runs."""
+    """Commits before a SIGKILL survive a restart, at the same addresses; in the end nothing runs."""
     async with LocalStack(config(data)) as stack:
         dsn, address = stack.dsn, stack.temporal_address
         await keeps_closed_workflows(address)
@@ -100,7 +100,7 @@ async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: 
 
 @pytest.mark.parametrize("entry_points", ["sighook", "webhook", "both"])
 async def test_a_stack_is_ready_with_each_value_of_entry_points(entry_points: str) -> None:
-    """Ready is when each role that the worker has got takes tasks, and no other role is waited for (ENTRY-3)."""
+    """Ready means that each role of the worker takes tasks, and no other role is waited for (ENTRY-3)."""
     stack_config = LocalStackConfig(ui=False, paper_arguments=["--step"], env={"BOTTRADER_ENTRY_POINTS": entry_points})
     async with LocalStack(stack_config) as stack:
         client = await Client.connect(stack.temporal_address)
@@ -109,7 +109,7 @@ async def test_a_stack_is_ready_with_each_value_of_entry_points(entry_points: st
 
 
 def server_process(stack: LocalStack, *words: str) -> psutil.Process:
-    """Our child with the data folder and these words in its command line."""
+    """Our child process with the data folder and these words in its command line."""
     return next(
         child
         for child in psutil.Process().children()
@@ -118,9 +118,7 @@ def server_process(stack: LocalStack, *words: str) -> psutil.Process:
 
 
 async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
-    """Each server comes back by itself at its address with its data, announced in a line, and the next order is
-    bought.
-    """
+    """Each server restarts by itself at its address with its data, reported in a line, and the next order is bought."""
     said: list[str] = []
     async with LocalStack(LocalStackConfig(ui=False, paper_arguments=["--step"], say=said.append)) as stack:
         before = (stack.environment, dict(stack.paper))
@@ -156,7 +154,7 @@ async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
 
 
 async def test_server_killed_on_purpose_stays_down_until_restarted(data: Path) -> None:
-    """`kill_postgres` is not undone by the supervision; after `restart_postgres` it is supervised again."""
+    """The supervision does not undo `kill_postgres`; after `restart_postgres` it is supervised again."""
     said: list[str] = []
     async with LocalStack(config(data, say=said.append)) as stack:
         await stack.kill_postgres()
@@ -172,7 +170,7 @@ async def test_server_killed_on_purpose_stays_down_until_restarted(data: Path) -
 
 
 async def test_what_keeps_failing_is_given_up_with_its_last_words(tmp_path: Path) -> None:
-    """At the third end within the time it is not started again, and the reason names the log."""
+    """After the third end within the time it is not started again, and the reason names the log."""
     code = "import sys; sys.exit('the disk is full')"
 
     async def start_child() -> Child:
@@ -187,7 +185,7 @@ async def test_what_keeps_failing_is_given_up_with_its_last_words(tmp_path: Path
 
 
 async def test_second_stack_on_a_folder_is_refused(data: Path) -> None:
-    """It says so in a sentence, and the first one goes on."""
+    """The refusal is a sentence, and the first one continues."""
     async with LocalStack(config(data)) as first:
         with pytest.raises(UserError, match=f"process {os.getpid()}") as caught:
             await LocalStack(config(data)).start()
@@ -196,7 +194,7 @@ async def test_second_stack_on_a_folder_is_refused(data: Path) -> None:
 
 
 async def test_port_in_use_starts_nothing(data: Path) -> None:
-    """The sentence names the port and the option, and no server was started for nothing."""
+    """The sentence names the port and the option, and no server was started."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -209,7 +207,7 @@ async def test_port_in_use_starts_nothing(data: Path) -> None:
 
 
 async def test_failure_of_one_server_stops_the_others(data: Path, tmp_path: Path) -> None:
-    """A price file that can't be used ends the start with the exchange's own sentence; nothing is left running."""
+    """An invalid price file ends the start with the exchange's own sentence; nothing is left running."""
     prices = tmp_path / "prices.csv"
     prices.write_text("time,open\n1,")
     with pytest.raises(UserError, match=r"prices\.csv") as caught:
@@ -248,7 +246,7 @@ async def test_throw_away_stack_takes_nothing_from_the_shell(monkeypatch: pytest
 
 @pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
 async def test_up_runs_until_told_and_stops_everything(data: Path, stop_signal: signal.Signals, tmp_path: Path) -> None:
-    """`bottrader up` prints its addresses in one line when a worker takes tasks, restarts a killed worker, and ends
+    """`bottrader up` prints its addresses in one line when a worker takes tasks, restarts a killed worker, and exits
     with 0.
     """
     up = await start_up(data, tmp_path)
@@ -270,7 +268,7 @@ async def test_up_runs_until_told_and_stops_everything(data: Path, stop_signal: 
 
 
 async def test_up_told_to_stop_while_starting_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    """Ctrl-C in the middle of the start is as good as one later."""
+    """Ctrl-C during the start works like a later one."""
     up = await start_up(data, tmp_path)
     try:
         await until(lambda: "Starting in" in up.log_tail(5), "it has begun")
@@ -293,7 +291,7 @@ async def test_servers_end_when_up_is_killed(data: Path, tmp_path: Path) -> None
 
 
 async def test_up_takes_its_own_port_for_alerts_or_none(data: Path, tmp_path: Path) -> None:
-    """Where somebody has the webhook's port, senders' tokens would go to him: `up` says so, starts nothing, ends."""
+    """If somebody else has the webhook's port, senders' tokens would go there: `up` says so, starts nothing, ends."""
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
@@ -326,7 +324,7 @@ async def start_up(data: Path, folder: Path, *arguments: str) -> Child:
 
 
 async def read_line(child: Child) -> str:
-    """The next line of its answer; fails with its log when there is none."""
+    """The next line of its output; fails with its log if there is none."""
     assert child.process.stdout is not None
     line = await child.process.stdout.readline()
     assert line, child.log_tail(20)
@@ -334,7 +332,7 @@ async def read_line(child: Child) -> str:
 
 
 async def test_supervised_process_comes_back_with_growing_waits(tmp_path: Path) -> None:
-    """A process that keeps ending is started again, each time later; `stop` ends that for good."""
+    """A process that keeps ending is restarted with growing delays; `stop` ends that."""
     said: list[str] = []
 
     async def start_child() -> Child:
@@ -352,7 +350,7 @@ async def test_supervised_process_comes_back_with_growing_waits(tmp_path: Path) 
 
 
 async def test_child_that_ignores_its_stop_signal_is_killed_with_its_group(tmp_path: Path) -> None:
-    """Neither the child nor what it started outlives `stop`."""
+    """Neither the child nor its own children outlive `stop`."""
     code = (
         "import signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -386,7 +384,7 @@ async def test_program_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_free_port_can_be_listened_on() -> None:
-    """The port that is given out is free for a server."""
+    """The returned port is free for a server."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", free_port()))
@@ -395,7 +393,7 @@ def test_free_port_can_be_listened_on() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems choose ports by other rules")
 def test_free_port_is_kept_from_others_until_it_is_used() -> None:
-    """Who asks for any free port, as every server of a test does, never gets one that was given out a moment ago."""
+    """A request for any free port, as by every server of a test, never gets one that was returned a moment ago."""
     given = {free_port() for _ in range(500)}
     with contextlib.ExitStack() as strangers:
         for reuse in (0, 1):

@@ -1,4 +1,4 @@
-"""Migrations on a whole schema with rows in place, and what workers of the release before 0026 do on it."""
+"""Migrations on a whole schema with rows, and workers of the release before 0026 on it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from workers.settings.sources import SettingSources
 BTC = "BTC-USD"
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
-# What the release before sends.
+# The statements of the previous release.
 OLD_CANDLE = """
 INSERT INTO candles (symbol, seconds, start, open, high, low, close, volume) VALUES ($1, 300, $2, $3, $3, $3, $3, $4)
 ON CONFLICT (symbol, seconds, start) DO UPDATE
@@ -62,7 +62,7 @@ OLD_CLOSES = "SELECT close FROM candles WHERE symbol = $1 AND seconds = 300 AND 
 
 
 async def old_ledger(pool: Pool, *accounts: str) -> dict[str, str]:
-    """Rows that these accounts' workers of the release before left; each account's snapshot id."""
+    """Rows written by these accounts' workers of the previous release. Returns each account's snapshot id."""
     snapshots = {account: str(uuid.uuid4()) for account in accounts}
     for number, account in enumerate(accounts):
         await pool.execute(
@@ -75,14 +75,14 @@ async def old_ledger(pool: Pool, *accounts: str) -> dict[str, str]:
 
 
 async def old_writes(pool: Pool, account: str, snapshot: str, price: str, at: datetime) -> None:
-    """What a worker of the release before writes about each second, and in a run."""
+    """The writes of a worker of the previous release, about each second and in a run."""
     await pool.execute(OLD_CANDLE, BTC, START, Decimal(price), Decimal(1))
     await pool.execute(OLD_PRICE, BTC, Decimal(price), at)
     await pool.execute(OLD_MATRIX, uuid.UUID(snapshot), account, at, BTC)
 
 
 async def test_the_schema_is_that_of_the_tables(database: str) -> None:
-    """A migrated database has the tables, keys and indexes of `schema.tables`, also after going back and forth."""
+    """A migrated database has the tables, keys and indexes of `schema.tables`, also after a downgrade and upgrade."""
     assert await in_schema(database, differences) == []
     await in_schema(database, to("0025", down=True))
     assert await in_schema(database, differences) != []
@@ -101,8 +101,8 @@ async def rows_of(pool: Pool) -> dict[str, list[dict[str, Any]]]:
 
 
 async def test_a_ledger_with_open_trades_goes_back_and_forth_and_loses_nothing(database: str) -> None:
-    """Closed and open trades, resting orders, lots, settings and incidents as they were before the ledger had a stamp:
-    every column that there was then has the same values after the upgrade.
+    """Closed and open trades, resting orders, lots, settings and incidents from before the ledger had a stamp: every
+    column of that version has the same values after the upgrade.
     """
     made = await write_ledger(database, 30)
     pool = await create_pool(database)
@@ -135,7 +135,7 @@ async def test_a_ledger_with_open_trades_goes_back_and_forth_and_loses_nothing(d
 
 
 async def test_old_workers_of_one_account_go_on_beside_new_ones(database: str) -> None:
-    """Rows in place are the account's; what either release writes the other reads, in the old keys and the new."""
+    """Existing rows are the account's; each release reads the other's writes, in the old keys and the new."""
     await in_schema(database, to("0025", down=True))
     pool = await create_pool(database)
     try:
@@ -170,8 +170,8 @@ async def test_old_workers_of_one_account_go_on_beside_new_ones(database: str) -
 
 
 async def test_a_second_accounts_first_start_takes_the_old_keys_away(database: str) -> None:
-    """From then on both have their own candle and price of one product; the first one's stay. The second one is there
-    by an order from before."""
+    """From then on both have their own candle and price of one product; the first one's stay. The second one exists by
+    an earlier order."""
     await in_schema(database, to("0025", down=True))
     pool = await create_pool(database)
     try:
@@ -204,7 +204,7 @@ async def test_a_second_accounts_first_start_takes_the_old_keys_away(database: s
 
 
 async def test_what_several_accounts_wrote_is_told_apart_or_read_again(database: str) -> None:
-    """The matrix and its decisions are their runs'; candles and prices that may be of either go; going back works."""
+    """The matrix and its decisions are assigned by run; candles and prices of unknown account go; a downgrade works."""
     await in_schema(database, to("0025", down=True))
     pool = await create_pool(database)
     try:

@@ -1,6 +1,6 @@
-"""However many entries come at once, they never get more than there is: one balance, one last slot, one position limit.
+"""Any number of concurrent entries never gets more than is available: one balance, one last slot, one position limit.
 
-And what was reserved for an order is given back exactly once, whatever becomes of it.
+And an order's reservation is released exactly once, however the order ends.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from workers.stack.dev_server import DevServer
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission on its own."""
+    """Admission alone."""
     async with desk_at_a_paper_exchange(database) as running:
         yield running
 
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_concurrent_entries_never_exceed_balance_slots_or_position(desk: Desk, seed: int) -> None:
-    """Any number of entries at once, of any size and symbol: the sums of what is admitted stay within every limit."""
+    """For concurrent entries of any size and symbol the sums of the admitted ones stay within every limit."""
     dice = random.Random(seed)
     account = desk.another_account()
     balance, spent = Decimal(dice.randint(200, 4000)), Decimal(dice.randint(0, 200))
@@ -65,7 +65,7 @@ async def test_concurrent_entries_never_exceed_balance_slots_or_position(desk: D
         assert share == 1 or taken <= share * (balance - spent)
     refusals = {answer.gate for answer in answers if not answer.accepted}
     assert refusals <= {"INSUFFICIENT_BALANCE", "SKIP_MAX_OPEN_ORDERS", "SKIP_POSITION_TOO_LARGE", "BELOW_MINIMUM_SIZE"}
-    # Nothing that would have fitted alone was refused because others asked: the rest really is too small.
+    # Nothing that would have fitted alone was refused because of the others: the rest really is too small.
     for intent, answer in zip(intents, answers, strict=True):
         if answer.gate == "INSUFFICIENT_BALANCE":
             numbers = answer.gates[-1].numbers
@@ -73,7 +73,7 @@ async def test_concurrent_entries_never_exceed_balance_slots_or_position(desk: D
 
 
 async def test_the_last_slot_goes_to_one(desk: Desk) -> None:
-    """Thirty entries for one free slot and for money that is enough for one: one passes each, the same ones again."""
+    """Thirty entries for one free slot and money for one: one passes, and repeated ones get the same answer."""
     desk.policy = replace(desk.policy, max_open_buys=1, max_position=Decimal(1))
     await desk.balance("100000")
     intents = [limit_buy(desk.account, "0.001", "49000") for _ in range(30)]
@@ -89,7 +89,7 @@ async def test_the_last_slot_goes_to_one(desk: Desk) -> None:
 
 
 async def _available(system: TradingSystem) -> Decimal:
-    """What an entry would find available now, by the gate's own numbers; it is a dry run and changes nothing."""
+    """The balance available to an entry now, by the gate's own numbers; it is a dry run and changes nothing."""
     probe = market_buy(system.account, "0.0001", dry_run=True)
     admission = await system.parts.trading.admit(probe)
     assert admission.gate == "DRY_RUN", admission.sentence
@@ -100,8 +100,8 @@ async def _available(system: TradingSystem) -> Decimal:
 async def test_reservations_are_given_back_once_whatever_becomes_of_the_order(
     database: str, temporal_server: DevServer
 ) -> None:
-    """Refused, cancelled, expired, failed, unknown and absent, cancelled in part, filled: the ledger has no more and no
-    less for the next entry than the exchange."""
+    """Refused, cancelled, expired, failed, unknown and absent, cancelled in part, filled: the ledger has exactly as
+    much for the next entry as the exchange."""
     async with trading_system(database, temporal_server.address, late_acceptance_seconds=2) as system:
         account, control = system.account, system.control
 
@@ -135,7 +135,7 @@ async def test_reservations_are_given_back_once_whatever_becomes_of_the_order(
         await expired.result()
         await settled("EXPIRED", expired.key)
 
-        # The exchange has less than the last look said, and refuses.
+        # The exchange has less than the last balance, and refuses.
         await control.withdraw("USD", "99000")
         failed = await system.start(market_buy(account, "0.1"))
         await failed.result()

@@ -1,4 +1,4 @@
-"""News of trades for people: from the ledger's rows, each told once, whoever delivers it."""
+"""News of trades for people: from the ledger's rows, each sent once, by any process."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ALL = ("trade_opened", "trade_closed", "entry_refused")
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
 
 
 async def collect(pool: Pool, *kinds: str, repeat: float = 600.0, times: int = 1) -> list[tuple[str, str]]:
-    """A process takes the lease, reads the news some times and gives it up: kinds and sentences of what is stored."""
+    """Take the lease, read the news several times and release it. Returns kinds and sentences of the stored news."""
     lease = await acquire(pool, notifier_lease(ACCOUNT), "test", LeaseTerms())
     assert lease is not None
     found = News(pool, ACCOUNT, kinds, repeat_seconds=repeat, look_back_seconds=86_400)
@@ -45,7 +45,7 @@ async def collect(pool: Pool, *kinds: str, repeat: float = 600.0, times: int = 1
 
 
 async def close(pool: Pool, key: str) -> None:
-    """The trade's row as it is left by its close."""
+    """The trade's row after its close."""
     await pool.execute(
         "UPDATE trades SET sold_size = 1, sold_value = 110, state = 'CLOSED', closed_at = now(), exit_reason = 'TP' "
         "WHERE entry_key = $1",
@@ -54,7 +54,7 @@ async def close(pool: Pool, key: str) -> None:
 
 
 async def test_each_trade_is_news_once_whoever_reads_it(pool: Pool) -> None:
-    """Opened and closed are stored once over any number of reads and processes; kinds that are off are not."""
+    """Opened and closed are stored once over any number of reads and processes; disabled kinds are not."""
     assert await collect(pool, *ALL) == []
     key = await add_trade(pool, "a")
     assert [kind for kind, _ in await collect(pool, "trade_closed", times=2)] == []
@@ -68,14 +68,14 @@ async def test_each_trade_is_news_once_whoever_reads_it(pool: Pool) -> None:
 
 
 async def test_what_was_before_anybody_asked_is_no_news(pool: Pool) -> None:
-    """The first reader of a ledger that has traded for long begins with now."""
+    """The first reader of a ledger that has traded for long begins with the present."""
     key = await add_trade(pool, "old")
     await pool.execute("UPDATE trades SET protected_at = now() - interval '2 hours' WHERE entry_key = $1", key)
     assert await collect(pool, *ALL) == []
 
 
 async def test_refusals_by_a_limit_are_bundled(pool: Pool) -> None:
-    """The first is told at once, those within the repeat time together afterwards; other gates are no news."""
+    """The first is sent at once, those within the repeat time together afterwards; other gates are not news."""
 
     async def refuse(number: int, gate: str) -> None:
         wanted = intent(f"r{number}")

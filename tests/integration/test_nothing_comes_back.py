@@ -1,4 +1,4 @@
-"""No secret of the settings shows in what processes print, log or store, whatever is out of reach (SAFE-5)."""
+"""No secret of the settings is printed, logged or stored, whatever is unreachable (SAFE-5)."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ SLIPS = (
 async def test_an_edit_of_a_running_workers_file_is_told_without_it(
     database: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each slip of the hand is an incident with its key or line, and neither table nor log has what was typed."""
+    """Each mistake is an incident with its key or line, and neither table nor log has the typed text."""
     file = tmp_path / "bottrader.toml"
     file.write_text("")
     sources = read_sources(file, {})
@@ -67,7 +67,7 @@ async def test_an_edit_of_a_running_workers_file_is_told_without_it(
 
 
 async def test_no_way_to_an_incident_stores_it(database: str) -> None:
-    """What was over when it was found, and the text of whatever does not answer, are stored without it, too."""
+    """Incidents that were over when found, and texts of servers that don't answer, are stored without it, too."""
     hide({SECRET})
     pool = await create_pool(database)
 
@@ -99,7 +99,7 @@ def test_what_is_out_of_reach_is_told_without_its_address(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever a command prints of servers that aren't there: no password, no address, no name from the settings."""
+    """Whatever a command prints about unreachable servers: no password, no address, no name from the settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "data"))
     for name, value in {
@@ -124,7 +124,7 @@ def test_what_is_out_of_reach_is_told_without_its_address(
 def test_shown_settings_have_no_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each setting for a secret is *** in `config show`, with --json and without."""
+    """Each secret setting is *** in `config show`, with --json and without."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "data"))
     (tmp_path / "bottrader.toml").write_text(
@@ -141,7 +141,7 @@ def test_shown_settings_have_no_secrets(
 async def test_what_libraries_say_is_logged_and_stored_without_secrets(
     database: str, postgres_server: EmbeddedPostgres, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Their texts and tracebacks may hold a password: it is taken out, and no traceback shows values of variables."""
+    """Libraries' texts and tracebacks may have a password: it is removed, and no traceback has values of variables."""
     del postgres_server
     before = structlog.get_config()
     try:
@@ -183,7 +183,7 @@ async def test_a_stacks_files_are_its_owners_alone(tmp_path: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
     before = os.umask(0o022)
     try:
-        make_private()  # as the command does first
+        make_private()  # like the command before
         async with LocalStack(LocalStackConfig(data=folder, ui=False, worker=False)) as stack:
             assert json.loads((folder / "stack.json").read_text())["data"] == str(stack.data)
             assert folder.stat().st_mode & 0o077 == 0

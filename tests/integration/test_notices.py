@@ -1,4 +1,4 @@
-"""Notices for people, against a real service on a socket and a real database."""
+"""Notices for people, with a real service on a socket and a real database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACCOUNT = "main"
 
 @dataclass
 class Service:
-    """A service that takes what apprise's json:// sends, or refuses it."""
+    """A service that accepts apprise's json:// messages, or refuses them."""
 
     port: int = 0
     refuses: bool = False
@@ -39,12 +39,12 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Its address as apprise writes it, with a password."""
+        """Its address in apprise's form, with a password."""
         return f"json://user:secret-word@127.0.0.1:{self.port}/hook"
 
     @property
     def titles(self) -> list[str]:
-        """What was taken so far."""
+        """The accepted messages so far."""
         return [item["title"] for item in self.taken]
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -58,7 +58,7 @@ class Service:
 
 @pytest_asyncio.fixture
 async def service() -> AsyncIterator[Service]:
-    """One that listens."""
+    """A listening service."""
     found = Service()
     app = web.Application()
     app.router.add_post("/hook", found.handle)
@@ -73,21 +73,21 @@ async def service() -> AsyncIterator[Service]:
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
 
 
 def options(repeat: float = 600.0, **changes: float) -> NotifierOptions:
-    """Quick ones."""
+    """Options with short times."""
     given = {"poll_seconds": 0.05, "retry_first_seconds": 0.05, "retry_longest_seconds": 0.2} | changes
     return NotifierOptions(repeat_seconds=repeat, lease=LeaseTerms(seconds=1.0, renew_seconds=0.25), **given)  # type: ignore[arg-type]
 
 
 @contextlib.asynccontextmanager
 async def delivering(pool: Pool, *urls: str, repeat: float = 600.0) -> AsyncIterator[Notifier]:
-    """A notifier that runs."""
+    """A running notifier."""
     notifier = Notifier(pool, ACCOUNT, [Target(url) for url in urls], options(repeat))
     task = asyncio.create_task(notifier.run())
     try:
@@ -98,7 +98,7 @@ async def delivering(pool: Pool, *urls: str, repeat: float = 600.0) -> AsyncIter
 
 
 async def count(service: Service, number: int) -> None:
-    """Wait until the service has taken `number` messages."""
+    """Wait until the service has accepted `number` messages."""
 
     async def so() -> bool:
         return len(service.taken) >= number
@@ -107,7 +107,7 @@ async def count(service: Service, number: int) -> None:
 
 
 async def settled(pool: Pool, number: int) -> None:
-    """Wait until so many deliveries are noted."""
+    """Wait until this many deliveries are recorded."""
 
     async def so() -> bool:
         return bool(await pool.fetchval("SELECT count(*) = $1 FROM notices", number))
@@ -121,7 +121,8 @@ async def report(pool: Pool, kind: str, severity: str = "CRITICAL", subject: str
 
 
 async def test_an_incident_is_told_once_over_restarts_and_its_end_too(pool: Pool, service: Service) -> None:
-    """Each incident is one message, whoever runs the notifier; INFO is below the threshold; the end is told."""
+    """Each incident is one message, whichever process runs the notifier; INFO is below the threshold; the end is
+    sent."""
     await report(pool, "oversold")
     await report(pool, "chat", "INFO")
     async with delivering(pool, service.url):
@@ -163,9 +164,7 @@ async def test_what_could_not_be_written_down_is_not_told_again(pool: Pool, serv
 
 
 async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: Service) -> None:
-    """A CRITICAL incident is told again while it is open, with rows of the same story counted, then its end, then no
-    more.
-    """
+    """A CRITICAL incident is sent again while it is open, with further rows counted, then its end, then nothing."""
     lasting = OpenIncident(pool, ACCOUNT, IncidentKind.USER_STREAM_DOWN, "CRITICAL", repeat_seconds=0.0)
     async with delivering(pool, service.url, repeat=0.3):
         await lasting.tell(ACCOUNT, "the stream is down")
@@ -188,7 +187,7 @@ async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: 
 
 
 async def test_what_an_earlier_process_told_is_ended_by_the_next(pool: Pool) -> None:
-    """A process that was killed leaves its incident open; who takes over knows of it, and ends it when it is over."""
+    """A killed process leaves its incident open; the next process knows it, and resolves it when it is over."""
     await OpenIncident(pool, ACCOUNT, IncidentKind.USER_STREAM_DOWN, "CRITICAL", repeat_seconds=600).tell(
         ACCOUNT, "it is down"
     )
@@ -202,7 +201,7 @@ async def test_what_an_earlier_process_told_is_ended_by_the_next(pool: Pool) -> 
 
 
 async def test_a_service_that_refuses_is_tried_again_and_holds_up_no_other(pool: Pool, service: Service) -> None:
-    """Failures back off and are kept for who looks; another address gets everything meanwhile, and nothing twice."""
+    """Failures back off and are recorded; another address gets everything meanwhile, and nothing twice."""
     other = f"json://127.0.0.1:{service.port}/hook?+X-Second=1"
     await report(pool, "oversold")
     service.refuses = True
@@ -226,7 +225,7 @@ async def test_a_service_that_refuses_is_tried_again_and_holds_up_no_other(pool:
 
 
 async def test_while_the_database_is_away_people_are_told_directly(pool: Pool, service: Service) -> None:
-    """An outage of the database is told past the table and written when it is back, with its own times."""
+    """An outage of the database is sent directly and written when it is back, with its own times."""
     away = True
 
     async def database() -> None:
@@ -254,8 +253,8 @@ async def test_while_the_database_is_away_people_are_told_directly(pool: Pool, s
 async def test_a_database_that_only_reads_is_told_and_what_a_person_must_do(
     pool: Pool, database: str, service: Service
 ) -> None:
-    """Reads that work don't make it well: that it accepts no writes is told directly, with what helps, and nothing
-    says that it passes by itself.
+    """Working reads are not enough: that it accepts no writes is sent directly, with what to do, and without saying
+    that it resolves itself.
     """
     notifier = Notifier(pool, ACCOUNT, [Target(service.url)], options())
     await takes_writes(pool)
@@ -274,7 +273,7 @@ async def test_a_database_that_only_reads_is_told_and_what_a_person_must_do(
 
 
 async def test_a_direct_message_that_nobody_took_is_sent_again(pool: Pool, service: Service) -> None:
-    """While the service refuses, each look tries again; what it took is not repeated before its time."""
+    """While the service refuses, each check tries again; accepted messages are not repeated before their time."""
 
     async def database() -> None:
         raise ConnectionRefusedError("nobody listens")
@@ -300,7 +299,7 @@ async def test_a_backup_that_holds_every_table_does_not_make_the_database_look_a
 
 
 async def test_an_outage_is_one_incident_however_long_and_ends_by_itself(pool: Pool) -> None:
-    """What stays away is CRITICAL once it lasted long enough; a new process ends what an earlier one began."""
+    """An outage is CRITICAL once it lasted long enough; a new process resolves one that an earlier one began."""
     error: Exception | None = OSError("Temporary failure in name resolution")
 
     async def exchange() -> None:
@@ -329,7 +328,7 @@ async def test_an_outage_is_one_incident_however_long_and_ends_by_itself(pool: P
 def test_an_address_that_apprise_does_not_know_is_named_without_its_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The sentence has the place in the list and nothing of the address, and nothing is logged of it."""
+    """The sentence has the position in the list and nothing of the address, and nothing of it is logged."""
     for url in ("nosuch://user:secret-word@host", "secret-word://", "tgram://secret-word"):
         with pytest.raises(BadTargetError, match="number 2, is not a valid Apprise URL") as caught:
             Target(url, position=2)
@@ -343,7 +342,7 @@ def test_an_address_that_apprise_does_not_know_is_named_without_its_secret(
 async def test_the_command_tries_every_address(
     service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`notify test` reaches the service, says which addresses did not take it, and shows no secret; so does `config
+    """`notify test` reaches the service, names the addresses that failed, and shows no secret; neither does `config
     show`.
     """
     monkeypatch.chdir(tmp_path)
@@ -364,7 +363,7 @@ async def test_the_command_tries_every_address(
 async def test_incidents_are_listed_and_resolved_by_a_person(
     pool: Pool, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`incidents` shows what is open; `incident resolve` ends it once, and says what was not open."""
+    """`incidents` shows the open ones; `incident resolve` resolves it once, and says if it was not open."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", database)

@@ -1,4 +1,4 @@
-"""The unmodified official client against the paper exchange: place, list, cancel, fills, and an order on the stream."""
+"""The unmodified official client with the paper exchange: place, list, cancel, fills, and an order on the stream."""
 
 import asyncio
 import inspect
@@ -42,12 +42,12 @@ async def paper(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PaperExchange]
 
 @pytest.fixture
 def client(paper: PaperExchange) -> RESTClient:
-    """The official client, as anybody would make it."""
+    """The official client, as its users make it."""
     return RESTClient(key_file=str(paper.key_file), base_url=paper.rest_address, timeout=10)
 
 
 def new_id() -> str:
-    """A fresh client order id."""
+    """A new client order id."""
     return str(uuid.uuid4())
 
 
@@ -105,7 +105,7 @@ async def test_public_twins_need_no_key(paper: PaperExchange) -> None:
 
 
 def orders_to_place(client: RESTClient) -> list[tuple[Callable[[], Any], str]]:
-    """Every kind of order that the client has a method for, and the status it should have at once."""
+    """Every kind of order that the client has a method for, and its expected status."""
     end = in_minutes(10)
     return [
         (lambda: client.market_order_buy(new_id(), BTC, quote_size="1000"), "FILLED"),
@@ -142,7 +142,7 @@ def orders_to_place(client: RESTClient) -> list[tuple[Callable[[], Any], str]]:
 
 
 async def test_every_kind_of_order_the_client_can_place(client: RESTClient) -> None:
-    """Each helper's order is accepted, has the status it should, and is listed as what it is."""
+    """Each helper's order is accepted, has the expected status, and is listed correctly."""
 
     def calls() -> None:
         for place, status in orders_to_place(client):
@@ -165,13 +165,13 @@ PLUMBING = {"get", "post", "put", "delete", "prepare_and_send_request", "send_re
 
 
 def spot_methods() -> set[str]:
-    """Every public method of the client that trading spot uses."""
+    """Every public method of the client for spot trading."""
     public = {name for name, _ in inspect.getmembers(RESTClient, inspect.isfunction) if not name.startswith("_")}
     return {name for name in public - PLUMBING if not NOT_SPOT.search(name)}
 
 
 def plain_calls(client: RESTClient) -> dict[str, Callable[[], Any]]:
-    """The methods that are no kind of order of their own, each with arguments that fit."""
+    """The methods that are not an order kind, each with valid arguments."""
     now = int(time.time())
     rest = client.limit_order_gtc_buy(new_id(), BTC, "0.01", "50000").success_response["order_id"]
     terms = {"limit_limit_gtc": {"base_size": "0.01", "limit_price": "50000", "post_only": False}}
@@ -206,7 +206,7 @@ def plain_calls(client: RESTClient) -> dict[str, Callable[[], Any]]:
 
 
 def terms_of(method: str, side: str) -> dict[str, str]:
-    """Arguments that fit an order of this method at BTC 65,000."""
+    """Valid arguments for an order of this method at BTC 65,000."""
     buy = side == "BUY"
     fitting = {
         "client_order_id": new_id(),
@@ -225,7 +225,7 @@ def terms_of(method: str, side: str) -> dict[str, str]:
 
 
 async def test_every_method_that_spot_trading_uses(client: RESTClient, paper: PaperExchange) -> None:
-    """No method that trades spot or reads of it is without its path: each works, and none is forgotten here."""
+    """Each method for spot orders and reads works, and none is missing here."""
     async with PaperControl(paper.addresses()) as control:
         await control.deposit("BTC", "5")
 
@@ -274,7 +274,8 @@ async def test_place_list_cancel_and_fills(client: RESTClient, paper: PaperExcha
 
 
 async def test_repeated_client_order_id_answers_with_the_first_order(client: RESTClient, paper: PaperExchange) -> None:
-    """The same id again, even as another order, gives the first order's id, echoes the new request, trades nothing."""
+    """The same id again, even with another order, returns the first order's id, echoes the new request, trades
+    nothing."""
     same = new_id()
 
     def calls() -> None:
@@ -291,7 +292,7 @@ async def test_repeated_client_order_id_answers_with_the_first_order(client: RES
 
 
 async def test_refusals_are_answers_not_errors(client: RESTClient) -> None:
-    """What the venue refuses comes as success false with its reasons; bad requests come as HTTP errors."""
+    """Refusals of the venue are success false with reasons; bad requests are HTTP errors."""
 
     def calls() -> None:
         broke = client.market_order_buy(new_id(), BTC, quote_size="2000000")
@@ -314,7 +315,7 @@ async def test_refusals_are_answers_not_errors(client: RESTClient) -> None:
 
 
 async def test_preview_and_edit(client: RESTClient) -> None:
-    """A preview changes nothing and says what the order would come to; an edit moves price and size."""
+    """A preview changes nothing and has the order's expected result; an edit changes price and size."""
 
     def calls() -> None:
         preview = client.preview_market_order_buy(BTC, quote_size="1006")
@@ -341,7 +342,7 @@ async def test_preview_and_edit(client: RESTClient) -> None:
 
 
 async def test_attached_bracket_goes_over_keyword_arguments(client: RESTClient, paper: PaperExchange) -> None:
-    """A bracket attached to an entry starts when the entry has filled, tied to it on both sides."""
+    """A bracket attached to an entry starts when the entry has filled, linked on both sides."""
     placed = await asyncio.to_thread(
         lambda: client.limit_order_gtc_buy(
             new_id(),
@@ -419,7 +420,7 @@ async def test_list_filters(client: RESTClient) -> None:
 
 
 def next_orders(messages: "queue.Queue[str]", order_id: str, status: str) -> list[dict[str, Any]]:
-    """States of one order as they come in, until it has `status`."""
+    """States of one order as received, until it has `status`."""
     states: list[dict[str, Any]] = []
     while not states or states[-1]["status"] != status:
         message = json.loads(messages.get(timeout=10))
@@ -429,7 +430,7 @@ def next_orders(messages: "queue.Queue[str]", order_id: str, status: str) -> lis
 
 
 async def test_order_on_the_user_stream(client: RESTClient, paper: PaperExchange) -> None:
-    """The official stream client sees an order open, fill in part and in full, cumulative and as strings."""
+    """The official stream client gets an order's opening, partial and full fill, cumulative and as strings."""
     messages: queue.Queue[str] = queue.Queue()
     stream = WSUserClient(key_file=str(paper.key_file), base_url=paper.user_stream_url, on_message=messages.put)
 

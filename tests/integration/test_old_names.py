@@ -1,4 +1,4 @@
-"""The schema `old`: what scripts of the systems before read, by the names and in the forms that they know."""
+"""The schema `old`: scripts of the previous systems read it, by their names and formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, intent
 from tests.support.migrations import in_schema, to
 
-# As scripts name them; each has `account` behind, and where there are amounts `currency`.
+# As scripts name them; each has `account` at the end, and `currency` if there are amounts.
 _RECORDS = (
     "order_id parent_id parent_ids symbol side order_time price size pnl_usd total_fees_usd trigger order_type status "
     "source cost_basis_usd sale_proceeds_usd net_sale_proceeds_usd remaining_size realized_profit ingest_via "
@@ -46,8 +46,8 @@ async def _fills_in_bitcoin(pool: Pool) -> None:
 
 
 async def test_records_and_allocations_have_their_old_names_and_forms(database: str) -> None:
-    """Small letters, a buy as its own parent, a sell's oldest lot, dollars only in the columns called so, and the same
-    sums as our own tables.
+    """Lower case, a buy as its own parent, a sell's oldest lot, dollars only in the columns named so, and the same sums
+    as our own tables.
     """
     await write_ledger(database, 20)
     pool = await create_pool(database)
@@ -76,8 +76,8 @@ async def test_records_and_allocations_have_their_old_names_and_forms(database: 
 
 
 async def test_every_order_that_was_sent_and_has_ended_has_a_record(database: str) -> None:
-    """One that was cancelled, or refused by the exchange, without a fill; not one that rests, was never sent, or has
-    its record already.
+    """One that was cancelled, or refused by the exchange, without a fill; not one that rests, was never sent, or
+    already has a record.
     """
     made = await write_ledger(database, 1)
     pool = await create_pool(database)
@@ -108,7 +108,7 @@ async def test_every_order_that_was_sent_and_has_ended_has_a_record(database: st
 
 
 async def test_links_and_resting_orders_have_their_old_forms(database: str) -> None:
-    """Fired indicators as a number, with their names beside; resting orders in small letters."""
+    """Fired indicators as a number, with their names in addition; resting orders in lower case."""
     await write_ledger(database, 5)
     pool = await create_pool(database)
     try:
@@ -128,8 +128,8 @@ async def test_links_and_resting_orders_have_their_old_forms(database: str) -> N
 
 
 async def test_the_views_in_force_are_the_files(database: str) -> None:
-    """A migrated database has the views that have files, as the newest has them; they go and come with their version,
-    and what somebody else put beside them stays.
+    """A migrated database has the views of the files, in the newest version; they are created and dropped with their
+    migration, and objects that others added stay.
     """
     pool = await create_pool(database)
     try:

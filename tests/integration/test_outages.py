@@ -1,4 +1,4 @@
-"""Outages on a running system: decisions wait, people hear of it, everything goes on by itself, nothing is lost."""
+"""Outages of a running system: decisions wait, people are notified, everything resumes by itself, nothing is lost."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ async def own_temporal() -> AsyncIterator[DevServer]:
 
 @contextlib.asynccontextmanager
 async def watched(system: TradingSystem, options: OutageOptions = QUICK) -> AsyncIterator[Outages]:
-    """The look-out runs beside the system's workers, as in a worker process."""
+    """The outage check runs beside the system's workers, as in a worker process."""
     parts = system.parts
     async with beside_streams(system.settings, parts.pool, parts.client, parts.exchange, options=options) as beside:
         yield beside[1]
 
 
 async def until_away(outages: Outages, name: str) -> None:
-    """Wait until the look-out misses it."""
+    """Wait until the check reports it."""
 
     async def so() -> bool:
         return name in outages.away
@@ -80,7 +80,7 @@ async def until_away(outages: Outages, name: str) -> None:
 
 
 async def until_over(system: TradingSystem, kind: str, within: float = 30.0) -> None:
-    """Wait until there was an incident of this kind and it is over."""
+    """Wait until there was an incident of this kind and it is resolved."""
 
     async def so() -> bool:
         row = await system.rows("SELECT count(*) AS n, count(resolved_at) AS over FROM incidents WHERE kind = $1", kind)
@@ -92,8 +92,8 @@ async def until_over(system: TradingSystem, kind: str, within: float = 30.0) -> 
 async def test_without_the_database_everything_waits_and_goes_on(
     own_postgres: EmbeddedPostgres, temporal_server: DevServer
 ) -> None:
-    """A stop that falls due, an entry that is wanted and one whose decision grows too old while PostgreSQL is away:
-    sold, bought and dropped when it is back, and the outage is an incident with its times.
+    """A due stop, a wanted entry and one whose decision expires while PostgreSQL is down: sold, bought and dropped when
+    it is back, and the outage is an incident with its times.
     """
     async with trading_system(own_postgres.dsn("ledger"), temporal_server.address) as system, watched(system) as out:
         trade = await system.start(market_buy(system.account, "0.01"))
@@ -118,8 +118,8 @@ async def test_without_the_database_everything_waits_and_goes_on(
 async def test_what_fills_while_the_database_takes_no_writes_is_watched_when_it_does(
     own_postgres: EmbeddedPostgres, temporal_server: DevServer
 ) -> None:
-    """The database stops taking writes (it reads on) and an entry that rests fills at the exchange: that is missed
-    as an outage; when the database writes again the position is watched within seconds, and its stop sold.
+    """The database stops accepting writes (reads work) and a resting entry fills at the exchange: that is reported as
+    an outage; when the database writes again the position is watched within seconds, and its stop sold.
     """
     dsn = own_postgres.dsn("ledger")
     at_once = OutageOptions(every_seconds=0.3, probe_timeout=2.0, after_seconds=0.0)
@@ -156,7 +156,7 @@ async def test_when_everything_is_killed_the_exchange_still_has_a_stop(
     own_postgres: EmbeddedPostgres, own_temporal: DevServer
 ) -> None:
     """PostgreSQL, Temporal and the workers are killed; the market falls through the stop that rests at the exchange and
-    comes back. Started again, the trade is closed as what it was: sold once, at the stop, every fill recorded.
+    recovers. Started again, the trade is closed correctly: sold once, at the stop, every fill recorded.
     """
     protection = Protection(kind=ProtectionKind.BRACKET, stop=Decimal("0.05"), take_profit=Decimal("0.05"))
     async with trading_system(own_postgres.dsn("ledger"), own_temporal.address) as system:
@@ -168,7 +168,7 @@ async def test_when_everything_is_killed_the_exchange_still_has_a_stop(
             return str(orders[0]["order_id"]) if orders and orders[0]["status"] == "OPEN" else None
 
         stop = await eventually(rests, within=20)
-        # The servers die first, so that nothing that the workers do while they stop can be kept.
+        # The servers are killed first, so that the workers can store nothing while they stop.
         await asyncio.gather(own_postgres.kill(), own_temporal.kill())
         await system.stop_workers()
         await system.price("45000")
@@ -188,7 +188,7 @@ async def test_when_everything_is_killed_the_exchange_still_has_a_stop(
 async def test_without_temporal_facts_are_kept_and_a_due_exit_is_told_again(
     database: str, own_temporal: DevServer
 ) -> None:
-    """While Temporal is away a stop falls due and a fill happens: both arrive when it is back."""
+    """While Temporal is down a stop is due and a fill happens: both arrive when it is back."""
     async with trading_system(database, own_temporal.address) as system, watched(system) as out:
         trade = await system.start(market_buy(system.account, "0.01"))
         await trade.until_protected("0.01")
@@ -211,7 +211,7 @@ async def test_without_temporal_facts_are_kept_and_a_due_exit_is_told_again(
 async def test_an_exchange_that_refuses_everything_for_a_while(
     database: str, temporal_server: DevServer, kind: str, status: int
 ) -> None:
-    """With 5xx or 429 on every call the exit goes on trying and sells once when the exchange is back."""
+    """With 5xx or 429 on every call the exit keeps trying and sells once when the exchange is back."""
     async with trading_system(database, temporal_server.address) as system, watched(system) as out:
         trade = await system.start(market_buy(system.account, "0.01"))
         await trade.until_protected("0.01")
@@ -237,7 +237,7 @@ async def test_an_exchange_that_refuses_everything_for_a_while(
 async def test_names_that_do_not_resolve(
     database: str, temporal_server: DevServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without DNS the streams can't come back and no new connection is made: told, and over when names resolve."""
+    """Without DNS streams can't reconnect and no new connection is made: reported, and resolved when names resolve."""
     resolve = socket.getaddrinfo
     broken = False
 

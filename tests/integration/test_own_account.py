@@ -1,4 +1,4 @@
-"""An account trades only by its own name: workers, commands and stacks of another one are refused (RISK-7, SAFE-1)."""
+"""An account trades only under its own name: workers, commands and stacks of another are refused (RISK-7, SAFE-1)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from workflows.reconcile import ReconcileWorkflow
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Any]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
@@ -44,7 +44,7 @@ async def pool(database: str) -> AsyncIterator[Any]:
 async def test_a_worker_does_nothing_for_another_account_whatever_comes_to_its_queue(
     database: str, temporal_server: DevServer
 ) -> None:
-    """An order and a reconcile of another account on our queues wait for a worker of theirs; our own orders go on."""
+    """An order and a reconcile of another account on our queues wait for its worker; our own orders continue."""
     async with trading_system(database, temporal_server.address) as system:
         queues = system.settings.temporal
         theirs = market_buy("second")
@@ -72,13 +72,13 @@ async def test_a_worker_does_nothing_for_another_account_whatever_comes_to_its_q
 
 
 async def _refused(handle: WorkflowHandle[Any, Any]) -> bool:
-    """Whether an activity of the workflow is tried again because the worker was of another account."""
+    """Whether an activity of the workflow is retried because the worker has another account."""
     pending = (await handle.describe()).raw_description.pending_activities
     return any(item.last_failure.application_failure_info.type == OTHER_ACCOUNT for item in pending)
 
 
 async def test_what_names_only_an_order_or_a_trade_goes_by_whose_it_is(pool: Any) -> None:
-    """Another account's is refused, our own is taken and not asked for again, and none is left to the activity."""
+    """Another account's is refused, our own is accepted and cached, and none is left to the activity."""
     ours, theirs, nobodys = ("aa" * 16, "bb" * 16, "cc" * 16)
     await _order_row(pool, ours, "main")
     await _order_row(pool, theirs, "second")
@@ -96,11 +96,11 @@ async def test_what_names_only_an_order_or_a_trade_goes_by_whose_it_is(pool: Any
 
 
 async def test_an_order_that_was_admitted_here_is_not_asked_for_again(pool: Any) -> None:
-    """Its row is of our account by the admission; one whose admission failed is looked up by whatever comes next."""
+    """The admission shows that its row is our account's; if the admission failed, the next activity looks it up."""
     intent = market_buy("main")
 
     class Admits(ActivityInboundInterceptor):
-        """Stands for the activity: raises, or stores the order."""
+        """Replaces the activity: raises, or stores the order."""
 
         fails = True
 
@@ -113,7 +113,7 @@ async def test_an_order_that_was_admitted_here_is_not_asked_for_again(pool: Any)
             await _order_row(pool, intent.order_key, "main")
 
     async def admit() -> None:
-        """Only its name counts."""
+        """Only its name matters."""
 
     own, activity = OwnAccount(pool, "main"), Admits()
     inbound, asked = own.intercept_activity(activity), ExecuteActivityInput(admit, [intent], None, {})
@@ -125,7 +125,7 @@ async def test_an_order_that_was_admitted_here_is_not_asked_for_again(pool: Any)
     await pool.execute("DELETE FROM orders")
     activity.fails = False
     await inbound.execute_activity(asked)
-    # Whoever reads the row now would refuse it.
+    # A read of the row would refuse it now.
     await pool.execute("UPDATE orders SET account = 'second'")
     await own.require_own(CancelAttempt(order_key=intent.order_key, number=1))
 
@@ -160,7 +160,7 @@ async def _order_row(pool: Any, key: str, account: str) -> None:
 async def test_no_command_passes_for_an_account_that_the_ledger_does_not_have(
     pool: Any, database: str, temporal_server: DevServer, arguments: list[str], tmp_path: Any
 ) -> None:
-    """One sentence that names the account there is, exit code 2, and nothing was done."""
+    """One sentence that names the existing account, exit code 2, and nothing was done."""
     await establish(pool, FakeExchange(), Brought("paper", "main", "coinbase"))
     file = tmp_path / "fills.csv"
     file.write_text("id,time,symbol,side,size,price,fee\n1,2025-01-01T00:00:00Z,BTC-USD,BUY,1,50000,0\n")
@@ -182,7 +182,7 @@ def _environment(database: str, temporal: str) -> dict[str, str]:
 async def test_no_further_account_begins_in_a_ledger_that_has_one(
     pool: Any, database: str, temporal_server: DevServer
 ) -> None:
-    """Worker and stack are refused with the same sentence, and leave no stamp behind that would pass for an account."""
+    """Worker and stack are refused with the same sentence, and leave no stamp."""
     await establish(pool, FakeExchange(), Brought("paper", "main", "coinbase"))
     with pytest.raises(IdentityError, match="use a separate ledger for second"):
         await establish(pool, FakeExchange(portfolio="p-2"), Brought("paper", "second", "coinbase"))
@@ -200,7 +200,7 @@ async def test_no_further_account_begins_in_a_ledger_that_has_one(
 
 
 async def test_an_account_with_orders_from_before_there_were_stamps_is_one(pool: Any) -> None:
-    """A second account that a ledger of before holds orders of goes on, as the exchange knows them."""
+    """A second account with orders in an older ledger continues, as the exchange knows them."""
     await establish(pool, FakeExchange(), Brought("paper", "main", "coinbase"))
     exchange = FakeExchange(portfolio="p-2")
     exchange.history["x-1"] = order("x-1", "c-1")

@@ -1,4 +1,4 @@
-"""Random trading by the official client on a moving market: stream, lists, fills and balances say the same."""
+"""Random trading by the official client on a moving market: stream, lists, fills and balances agree."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ START = Decimal(100_000)
 
 
 def trade(client: RESTClient, seed: int, actions: int) -> None:
-    """So many random orders and cancels."""
+    """This many random orders and cancels."""
     dice = random.Random(seed)
     placed: list[str] = []
     for _ in range(actions):
@@ -79,7 +79,7 @@ def all_fills(client: RESTClient) -> list[Any]:
 
 
 def streamed(messages: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Each order's last state on the stream; sizes never go back and no message is missing."""
+    """Each order's last state on the stream; sizes never decrease and no message is missing."""
     last: dict[str, dict[str, Any]] = {}
     for number, text in enumerate(messages):
         message = json.loads(text)
@@ -98,7 +98,7 @@ async def is_anything_waiting(control: PaperControl) -> bool:
 
 
 async def test_stream_lists_fills_and_balances_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 300 random actions from three clients everything the exchange says adds up, to the last digit."""
+    """After 300 random actions from three clients all of the exchange's data adds up, to the last digit."""
     config = PaperConfig(
         products=PRODUCTS,
         private_rate=0,

@@ -37,7 +37,7 @@ async def start(*arguments: str) -> Process:
 
 
 async def addresses(process: Process) -> dict[str, str]:
-    """The line of JSON with which it says that it is ready."""
+    """The line of JSON that reports it as ready."""
     assert process.stdout is not None
     line = await asyncio.wait_for(process.stdout.readline(), SLACK * 20)
     found: dict[str, str] = json.loads(line)
@@ -45,7 +45,7 @@ async def addresses(process: Process) -> dict[str, str]:
 
 
 async def end(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-    """Stop it; exit code and what it wrote to stderr."""
+    """Stop it. Returns exit code and stderr."""
     process.send_signal(number)
     _, errors = await asyncio.wait_for(process.communicate(), SLACK * 10)
     return process.returncode or 0, errors.decode()
@@ -55,7 +55,7 @@ async def end(process: Process, number: signal.Signals = signal.SIGTERM) -> tupl
 async def test_prints_its_addresses_serves_and_stops_cleanly(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line of JSON, an official client that works with just that, and an end without a word."""
+    """One line of JSON, an official client that works with only that, and a silent stop."""
     prices = tmp_path / "candles.csv"
     prices.write_text(CANDLES, encoding="utf-8")
     process = await start("--json", "--step", "--prices", str(prices), "--product", "BTC-USD", "--balance", "USD=500")
@@ -77,7 +77,7 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
 
 
 async def test_the_terms_that_up_hands_over_are_the_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fees, spread, balances and products of `up` are what a client sees."""
+    """A client sees the fees, spread, balances and products of `up`."""
     options = PaperOptions(
         maker_fee="0.001", taker_fee="0.002", spread_bps="50", balances=["USD=5000", "BTC=2"], products=["BTC-USD"]
     )
@@ -115,7 +115,7 @@ async def test_data_folder_keeps_keys_and_certificate(tmp_path: Path) -> None:
 
 
 async def test_a_killed_exchange_comes_back_with_its_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After kill -9 orders, fills, balances and holds are as they were; a repeated id still finds its first order."""
+    """After kill -9 orders, fills, balances and holds are unchanged; a repeated id still returns its first order."""
     folder = tmp_path / "data"
     first = await start("--json", "--step", "--data-folder", str(folder))
     found = await addresses(first)
@@ -212,7 +212,7 @@ async def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], w
 
 
 async def test_port_in_use_is_said() -> None:
-    """A port that somebody has is named."""
+    """A port in use is named."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,4 +1,4 @@
-"""Who may use the paper exchange's control interface: its token's holder, and no page in a browser."""
+"""Access to the paper exchange's control interface: only with its token, and not for a page in a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def _usd(control: PaperControl) -> str:
 
 
 async def test_only_the_tokens_holder_moves_anything() -> None:
-    """Without the token, under another name, from a page, or as a form's text a request is refused and does nothing."""
+    """Without the token, under another name, from a page, or as a form's text a request is refused without effect."""
     async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.addresses()) as control:
         before = await _usd(control)
         token = paper.control_token_file.read_text().strip()
@@ -52,7 +52,7 @@ async def test_only_the_tokens_holder_moves_anything() -> None:
 
 
 async def test_the_token_is_for_its_owner_alone_and_stays(tmp_path: Path) -> None:
-    """The file is 0600 and kept over a restart; one that others could have read, or that is a link, is replaced."""
+    """The file is 0600 and kept over restarts; one that others could have read, or that is a link, is replaced."""
     tokens = []
     file = tmp_path / "control_token"
     for change in ("none", "none", "open", "linked", "emptied"):
@@ -89,8 +89,8 @@ async def test_the_client_says_that_the_token_is_wrong(tmp_path: Path) -> None:
 
 
 async def test_the_control_interface_stays_on_loopback_in_a_container() -> None:
-    """An exchange that listens on every address keeps its control interface to its own machine."""
-    async with PaperExchange(PaperConfig(step=True, host="0.0.0.0")) as paper:  # noqa: S104 - what is tried here
+    """An exchange that listens on every address keeps its control interface on loopback."""
+    async with PaperExchange(PaperConfig(step=True, host="0.0.0.0")) as paper:  # noqa: S104 - this is tested here
         assert paper.control_url.startswith("http://127.0.0.1:")
         async with PaperControl(paper.addresses()) as control:
             await control.state()

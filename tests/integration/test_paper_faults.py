@@ -1,4 +1,4 @@
-"""Every fault of the paper exchange, once, and that it stops when it should."""
+"""Every fault of the paper exchange, once, and its end."""
 
 import asyncio
 import contextlib
@@ -41,12 +41,12 @@ async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
 
 @pytest.fixture
 def client(paper: PaperExchange) -> RESTClient:
-    """The official client with a short patience."""
+    """The official client with short timeouts."""
     return RESTClient(key_file=str(paper.key_file), base_url=paper.rest_address, timeout=1)
 
 
 async def place(client: RESTClient, client_order_id: str | None = None) -> str:
-    """Place a resting order; its id."""
+    """Place a resting order. Returns its id."""
     placed = await asyncio.to_thread(
         client.limit_order_gtc_buy, client_order_id or str(uuid.uuid4()), BTC, "0.01", "60000"
     )
@@ -83,7 +83,7 @@ async def test_submit_with_an_unknown_outcome(
     error: type[Exception],
     accepted: int,
 ) -> None:
-    """The client sees the failure, the exchange's own books say what really happened, and the next call is fine."""
+    """The client gets the failure, the exchange's own records show the real outcome, and the next call works."""
     await control.fault(kind, "POST /orders", **settings)
     same = str(uuid.uuid4())
     with pytest.raises(error):
@@ -95,7 +95,7 @@ async def test_submit_with_an_unknown_outcome(
 
 
 async def test_submit_accepted_only_after_the_client_gave_up(client: RESTClient, control: PaperControl) -> None:
-    """A delayed request is not there when the client looks, and appears later all the same."""
+    """A delayed request is not there when the client looks, and appears later."""
     await control.fault("accepted_late", "POST /orders", delay=1.3)
     with pytest.raises(requests.ReadTimeout):
         await place(client)
@@ -109,7 +109,7 @@ async def _has_orders(control: PaperControl) -> bool:
 
 
 async def test_cancel_that_was_accepted_without_an_answer(client: RESTClient, control: PaperControl) -> None:
-    """A cut cancel has cancelled."""
+    """A cancel whose connection was cut has cancelled."""
     order_id = await place(client)
     await control.fault("accepted_cut", "POST /orders/batch_cancel")
     with pytest.raises(requests.ConnectionError):
@@ -118,7 +118,7 @@ async def test_cancel_that_was_accepted_without_an_answer(client: RESTClient, co
 
 
 async def test_slow_answers_and_duration(client: RESTClient, control: PaperControl) -> None:
-    """A slow answer comes late but comes; a fault with a duration ends by itself."""
+    """A slow answer arrives late; a fault with a duration ends by itself."""
     await control.fault("slow", "GET *", delay=0.2, duration=0.6)
     started = time.monotonic()
     await asyncio.to_thread(client.get_accounts)
@@ -133,7 +133,7 @@ async def test_slow_answers_and_duration(client: RESTClient, control: PaperContr
 
 
 async def test_burst_of_429_and_skipped_calls(client: RESTClient, control: PaperControl) -> None:
-    """A burst hits exactly its count; `skip` lets calls through first; `delay` is asked for; clearing ends it."""
+    """A burst applies exactly its count; `skip` passes calls first; `delay` is in the header; clearing ends it."""
     await control.fault("rate_limited", "GET /accounts", count=2, skip=1)
     await asyncio.to_thread(client.get_accounts)
     for _ in range(2):
@@ -171,7 +171,7 @@ async def test_probability_is_seeded() -> None:
 
 
 async def test_clock_skew_shows_and_expires_tokens(client: RESTClient, control: PaperControl) -> None:
-    """A skewed exchange tells its own time and refuses tokens that are too old or too new for it."""
+    """A skewed exchange reports its own time and refuses tokens that are too old or too new for it."""
     await control.skew(60)
     shown = await asyncio.to_thread(client.get_unix_time)
     assert abs(int(shown.epoch_seconds) - time.time() - 60) < 2
@@ -193,7 +193,7 @@ async def prices(control: PaperControl, *bids: int) -> None:
 
 
 def heard(stream: StreamClient) -> list[int]:
-    """Sequence numbers of ticker messages as they came."""
+    """Sequence numbers of ticker messages in order of arrival."""
     return [message["sequence_num"] for message in stream.on("ticker")]
 
 
@@ -210,7 +210,7 @@ def heard(stream: StreamClient) -> list[int]:
 async def test_messages_out_of_order(
     paper: PaperExchange, control: PaperControl, kind: str, settings: dict[str, Any], expected: list[int]
 ) -> None:
-    """Duplicated, missing, reordered and late messages keep the sequence numbers they were given."""
+    """Duplicated, missing, reordered and late messages keep their sequence numbers."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
         await stream.until(lambda seen: len(seen) == 2)
@@ -224,20 +224,20 @@ async def test_messages_out_of_order(
 async def test_the_time_of_one_message_is_off(
     paper: PaperExchange, control: PaperControl, kind: str, seconds: int
 ) -> None:
-    """One ticker says that it is ten minutes older or younger than it is, and the next is right again."""
+    """One ticker is dated ten minutes later or earlier, and the next is right again."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
         await stream.until(lambda seen: len(seen) == 2)
         await control.fault(kind, "ticker", delay=600)
         await prices(control, 64990, 64980)
         await stream.until(lambda seen: len(seen) == 4)
-        # The nanoseconds of the venue's times are more than Python reads.
+        # The venue's nanoseconds are more than Python can parse.
         _, wrong, right = (datetime.fromisoformat(m["timestamp"][:19] + "+00:00") for m in stream.on("ticker"))
         assert abs((right - wrong).total_seconds() + seconds) < 60
 
 
 async def test_malformed_frame(paper: PaperExchange, control: PaperControl) -> None:
-    """A cut frame is no JSON; the stream goes on after it."""
+    """A truncated frame is not JSON; the stream continues after it."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
         await stream.until(lambda seen: len(seen) == 2)
@@ -251,7 +251,7 @@ async def test_malformed_frame(paper: PaperExchange, control: PaperControl) -> N
 async def test_sockets_that_end(
     paper: PaperExchange, control: PaperControl, kind: str, settings: dict[str, int], code: int
 ) -> None:
-    """A socket is reset, or closed with the code that was asked for; a new connection starts at 0 again."""
+    """A socket is reset, or closed with the requested code; a new connection starts at 0 again."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
         await stream.until(lambda seen: len(seen) == 2)
@@ -280,7 +280,7 @@ async def test_sockets_by_command(paper: PaperExchange, control: PaperControl) -
 
 
 async def test_half_open_socket(paper: PaperExchange, control: PaperControl) -> None:
-    """Nothing comes any more, not even an answer to a ping, but TCP stays up."""
+    """No more messages, not even an answer to a ping, but TCP stays up."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
         await stream.subscribe("heartbeats")
@@ -296,7 +296,7 @@ async def test_half_open_socket(paper: PaperExchange, control: PaperControl) -> 
 
 
 async def test_frozen_feed_still_has_its_heartbeat(paper: PaperExchange, control: PaperControl) -> None:
-    """No price comes although the market moves; heartbeats go on without a gap in the numbers."""
+    """No price is sent although the market moves; heartbeats continue without a gap in the numbers."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
         await stream.subscribe("heartbeats")
@@ -311,7 +311,7 @@ async def test_frozen_feed_still_has_its_heartbeat(paper: PaperExchange, control
 
 
 async def test_refused_connection(paper: PaperExchange, control: PaperControl) -> None:
-    """A connection attempt is refused as often as asked, then works."""
+    """A connection attempt is refused as often as set, then works."""
     await control.fault("refused", "user", count=1)
     with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
         async with StreamClient(paper.user_stream_url):
@@ -335,7 +335,7 @@ async def test_refused_connection(paper: PaperExchange, control: PaperControl) -
 async def test_wrong_faults_are_refused_in_one_sentence(
     control: PaperControl, kind: str, settings: dict[str, Any], words: str
 ) -> None:
-    """A fault that does not exist or makes no sense is named."""
+    """An unknown or invalid fault is named."""
     with pytest.raises(ControlError, match=words):
         await control.fault(kind, **settings)
 
@@ -358,7 +358,7 @@ async def test_wrong_faults_are_refused_in_one_sentence(
 async def test_a_scope_that_nothing_can_match_is_refused(
     control: PaperControl, kind: str, scope: str, words: str
 ) -> None:
-    """A fault that could never strike is a slip of the pen, and the sentence says what there is."""
+    """A fault that could never apply is a mistake, and the sentence lists the possible scopes."""
     with pytest.raises(ControlError, match=words) as caught:
         await control.fault(kind, scope)
     assert caught.value.code == "BAD_FAULT"
@@ -384,7 +384,7 @@ async def test_a_scope_that_nothing_can_match_is_refused(
     ],
 )
 async def test_a_scope_that_something_can_match_is_taken(control: PaperControl, kind: str, scope: str) -> None:
-    """Whole names, and patterns that meet one."""
+    """Exact names, and patterns that match one."""
     assert await control.fault(kind, scope) > 0
 
 
@@ -421,7 +421,7 @@ async def test_wrong_commands_are_refused(control: PaperControl) -> None:
 
 
 async def test_a_refused_request_does_nothing_by_half(control: PaperControl) -> None:
-    """What is right in a request that is refused for another part of it is not done either."""
+    """The valid parts of a refused request are not done either."""
     before = await control.call("POST", "/latency", {})
     for wrong in ({"status": "FOO"}, {"cancel": -1}, {"cancel": "soon"}):
         with pytest.raises(ControlError, match=r"status of waiting|cancel"):
@@ -445,7 +445,7 @@ async def test_the_clock_goes_as_far_as_it_may(client: RESTClient, control: Pape
 
 
 async def test_held_orders_and_cancels(client: RESTClient, control: PaperControl) -> None:
-    """Acceptance and cancel can be held: QUEUED until told, CANCEL_QUEUED until told, filling in between."""
+    """Acceptance and cancel can be held: QUEUED until released, CANCEL_QUEUED until released, filling in between."""
     await control.latency(accept=None, cancel=None)
     await control.waiting_status("QUEUED")
     order_id = await place(client)
@@ -477,7 +477,7 @@ async def test_latency_in_seconds(client: RESTClient, control: PaperControl) -> 
 async def test_a_market_order_in_a_thin_book_ends_cancelled(
     client: RESTClient, control: PaperControl, share: float | None, filled: str
 ) -> None:
-    """A MARKET order that finds nobody for all of it is CANCELLED, with the share that it found, and only its side."""
+    """A MARKET order that can't fill completely is CANCELLED, with the filled share; only on its side."""
     await control.deposit("BTC", "1")
     await control.fault("thin_book", f"SELL {BTC}", **({} if share is None else {"share": share}))
     bought = await control.order(BTC, "BUY", {"market_market_ioc": {"base_size": "0.2"}})
@@ -498,7 +498,7 @@ async def test_a_market_order_in_a_thin_book_ends_cancelled(
 
 
 async def test_a_persons_cancel_says_what_ours_say(client: RESTClient, control: PaperControl) -> None:
-    """A cancel in the app and one of a client end alike; only the exchange's own journal knows who asked."""
+    """A cancel in the app and one of a client end alike; only the exchange's own journal has who requested it."""
     ids = [await place(client), await place(client)]
     await asyncio.to_thread(client.cancel_orders, [ids[0]])
     await control.cancel(ids[1])
@@ -509,7 +509,7 @@ async def test_a_persons_cancel_says_what_ours_say(client: RESTClient, control: 
 
 
 async def test_a_cancelled_order_is_told_with_stale_totals(paper: PaperExchange, control: PaperControl) -> None:
-    """The end of an order by a cancel may be told with what it had before its last fill; REST knows better."""
+    """The end of a cancelled order may be reported with the totals before its last fill; REST has the right ones."""
     async with StreamClient(paper.user_stream_url, paper.key_file) as user:
         await user.subscribe("user", [BTC])
         resting = {"limit_limit_gtc": {"base_size": "0.05", "limit_price": "64000"}}
@@ -525,7 +525,7 @@ async def test_a_cancelled_order_is_told_with_stale_totals(paper: PaperExchange,
 
 
 async def test_lists_that_lag_show_what_was(client: RESTClient, control: PaperControl) -> None:
-    """With a lag, orders, fills and balances are those of then, at most from when it began; what is done is done."""
+    """With a lag, orders, fills and balances are old, at most from its start; actions take effect at once."""
     old = await place(client)
     fault = await control.fault("lagging", "GET *", delay=3600, count=None)
     bought = await asyncio.to_thread(client.market_order_buy, str(uuid.uuid4()), BTC, base_size="0.1")
@@ -552,7 +552,7 @@ async def test_lists_that_lag_show_what_was(client: RESTClient, control: PaperCo
 
 
 async def test_updates_replay_on_reconnect(paper: PaperExchange, control: PaperControl) -> None:
-    """Who subscribes anew may hear what was told before."""
+    """A new subscription may repeat earlier messages."""
     async with StreamClient(paper.user_stream_url, paper.key_file) as user:
         await user.subscribe("user", [BTC])
         order = await control.order(BTC, "BUY", {"market_market_ioc": {"base_size": "0.01"}})

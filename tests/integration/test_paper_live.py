@@ -1,4 +1,4 @@
-"""Paper money on live prices: a second paper exchange is the public feed, and what it shows is what is traded on."""
+"""Paper money on live prices: a second paper exchange is the public feed, and its prices are used."""
 
 import asyncio
 import json
@@ -59,8 +59,8 @@ async def quoted(paper: PaperExchange, bid: str, ask: str) -> None:
 
 
 async def test_quotes_are_the_feeds_and_orders_fill_by_its_trades(feed: Any) -> None:
-    """The quote follows; an order at the bid rests until somebody trades through it, and gets a quarter of that; a
-    market order pays a basis point beyond the touch.
+    """The quote follows; an order at the bid rests until a trade goes through it, and gets a quarter of that; a market
+    order pays a basis point beyond the touch.
     """
     async with PaperExchange(on(feed)) as paper, PaperControl(paper.addresses()) as control:
         assert await quote(paper) == (Decimal(65_000), Decimal(65_010))
@@ -85,7 +85,7 @@ async def test_quotes_are_the_feeds_and_orders_fill_by_its_trades(feed: Any) -> 
 
 
 async def test_while_the_feed_is_away_so_is_the_exchange(feed: Any) -> None:
-    """Nothing trades at an old price: REST answers 503 and the streams end; when the feed is back the price is its."""
+    """Nothing trades at an old price: REST answers 503 and the streams end; when the feed is back its price is used."""
     async with PaperExchange(on(feed, fills=OPTIMISTIC)) as paper, aiohttp.ClientSession() as session:
         context = ssl.create_default_context(cafile=str(paper.ca_file))
         url = f"https://{paper.rest_address}/api/v3/brokerage/market/products/{BTC}"
@@ -121,7 +121,7 @@ async def test_while_the_feed_is_away_so_is_the_exchange(feed: Any) -> None:
 
 
 async def test_a_product_that_the_feed_lacks_is_left_out(feed: Any) -> None:
-    """The others trade, and it is named; with none of them there is nothing to trade on."""
+    """The others trade, and it is named; if all are missing there is nothing to trade."""
     async with PaperExchange(on(feed, products=[BTC, "SOL-USD", ETH])) as paper:
         assert paper.left_out == ("SOL-USD",)
         assert set(paper.venue.engine.books) == {BTC, ETH}
@@ -131,7 +131,7 @@ async def test_a_product_that_the_feed_lacks_is_left_out(feed: Any) -> None:
 
 
 async def test_an_account_stays_with_its_kind_of_prices(feed: Any, tmp_path: Path) -> None:
-    """One that has traded on generated prices isn't settled at live ones, nor the other way round; an unused one is."""
+    """One with trades on generated prices isn't settled at live ones, nor the reverse; an unused one may change."""
     market = {"market_market_ioc": {"base_size": "0.01"}}
     live, made_up = on(feed, data_folder=tmp_path), PaperConfig(step=True, products=[BTC], data_folder=tmp_path)
     async with PaperExchange(replace(made_up, balances=RICH)):
@@ -151,7 +151,7 @@ async def test_an_account_stays_with_its_kind_of_prices(feed: Any, tmp_path: Pat
 
 
 async def test_candles_of_before_are_the_venues_or_none(feed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readings stand on what the venue's REST interface has; where it can't be asked nothing is made up."""
+    """Indicators use the candles of the venue's REST interface; if it is unreachable none are generated."""
     context = ssl.create_default_context(cafile=str(feed.ca_file))
     path = f"api/v3/brokerage/market/products/{BTC}/candles?granularity=FIVE_MINUTE&limit=300"
 
@@ -176,7 +176,7 @@ async def test_candles_of_before_are_the_venues_or_none(feed: Any, monkeypatch: 
 
 
 async def test_without_a_feed_it_is_a_sentence_and_exit_code_3() -> None:
-    """Nothing is started, and what to do instead is said."""
+    """Nothing is started, and the sentence says what to do instead."""
     process = await start("--json", "--live", "--live-url", "ws://127.0.0.1:9/none")
     output, errors = await asyncio.wait_for(process.communicate(), SLACK * 40)
     assert (process.returncode, output) == (3, b"")
@@ -185,7 +185,7 @@ async def test_without_a_feed_it_is_a_sentence_and_exit_code_3() -> None:
 
 
 async def test_the_command_says_how_it_fills(feed: Any) -> None:
-    """In its first lines: what it trades on, the set with its rules, and what is not traded."""
+    """Its first lines have the price source, the fill set with its rules, and products that are not traded."""
     process = await start(
         "--live", "--live-url", feed.stream, "--fills", "pessimistic", "--product", BTC, "--product", "SOL-USD"
     )

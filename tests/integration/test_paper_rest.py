@@ -1,4 +1,4 @@
-"""The paper exchange's REST interface as any client sees it: who may call, how often, and how time runs."""
+"""The paper exchange's REST interface for any client: access, rates, and time."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ PRODUCTS_FILE = Path(__file__).parents[1] / "data" / "products.json"
 
 
 class Raw:
-    """Plain HTTPS calls, signed with a key file where one is given."""
+    """Plain HTTPS calls, signed if a key file is given."""
 
     def __init__(self, paper: PaperExchange, key_file: Path | None = None) -> None:
         self._address = paper.rest_address
@@ -71,7 +71,7 @@ async def test_who_may_call() -> None:
 
 
 async def test_rate_limits_and_their_headers() -> None:
-    """Private and public limits are counted apart, shown in headers, and end in a 429 of the venue's shape."""
+    """Private and public limits are counted separately, shown in headers, and exceeded with the venue's 429."""
     config = PaperConfig(step=True, private_rate=5, public_rate=3)
     async with PaperExchange(config) as paper, Raw(paper, paper.key_file) as raw:
         answers = [await raw.call("GET", "/accounts") for _ in range(12)]
@@ -142,7 +142,7 @@ async def test_bad_requests_have_the_venues_error_body(
     ],
 )
 async def test_strange_configurations_are_refused_not_broken(configuration: Any) -> None:
-    """Whatever the configuration holds, the answer is a refusal with a reason."""
+    """For any configuration, the answer is a refusal with a reason."""
     async with PaperExchange(PaperConfig(step=True)) as paper, Raw(paper, paper.key_file) as raw:
         body = {"client_order_id": "x", "product_id": BTC, "side": "BUY", "order_configuration": configuration}
         status, text, _ = await raw.call("POST", "/orders", body)
@@ -153,7 +153,7 @@ async def test_strange_configurations_are_refused_not_broken(configuration: Any)
 
 
 async def test_get_with_a_body_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GET with the body {} (as the official client sends) leaves the connection in order for the next."""
+    """A GET with the body {} (as the official client sends) leaves the connection usable for the next."""
     async with PaperExchange(PaperConfig(step=True)) as paper, Raw(paper, paper.key_file) as raw:
         for _ in range(3):
             assert (await raw.call("GET", "/accounts", {}))[0] == 200
@@ -178,7 +178,7 @@ async def test_round_trip_and_throughput(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_speed_moves_candles_and_nothing_else(tmp_path: Path) -> None:
-    """At speed 600 five-minute candles come twice a second, while trades and envelopes keep the wall clock."""
+    """At speed 600 five-minute candles are complete twice a second, while trades and envelopes use the wall clock."""
     config = PaperConfig(speed=600, products=[BTC], source=Generated(interval=0.05))
     async with PaperExchange(config) as paper, Raw(paper, paper.key_file) as raw:
         async with StreamClient(paper.stream_url) as stream:
@@ -196,7 +196,7 @@ async def test_speed_moves_candles_and_nothing_else(tmp_path: Path) -> None:
 
 
 async def test_candle_file_replayed_in_steps(tmp_path: Path) -> None:
-    """Stepping through a candle file rebuilds the file's own candles, its head as history before them."""
+    """Stepping through a candle file rebuilds the file's own candles, with its head as history before them."""
     rows = ["time,open,high,low,close,volume"]
     rows += [f"{1640995200 + 60 * n},{100 + n},{103 + n},{98 + n},{101 + n},5" for n in range(12)]
     path = tmp_path / "candles.csv"
@@ -220,7 +220,7 @@ async def test_candle_file_replayed_in_steps(tmp_path: Path) -> None:
 
 
 async def test_gtd_order_expires_by_itself() -> None:
-    """A GTD order ends EXPIRED at its time, told to the user stream without being asked."""
+    """A GTD order ends EXPIRED at its time, and the user stream reports it."""
     async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.addresses()) as control:
         async with StreamClient(paper.user_stream_url, paper.key_file) as stream:
             await stream.subscribe("user")
@@ -232,7 +232,8 @@ async def test_gtd_order_expires_by_itself() -> None:
 
 
 async def test_delisting_ends_open_orders() -> None:
-    """A delisted product's open orders are cancelled by the exchange, and new ones refused; status tells it."""
+    """A delisted product's open orders are cancelled by the exchange, and new ones refused; the status channel reports
+    it."""
     async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.addresses()) as control:
         await control.order(BTC, "BUY", {"limit_limit_gtc": {"base_size": "0.01", "limit_price": "50000"}})
         async with StreamClient(paper.stream_url) as stream:
@@ -245,8 +246,8 @@ async def test_delisting_ends_open_orders() -> None:
 
 
 async def test_a_buy_sized_in_quote_ends_in_a_fraction() -> None:
-    """All of its money is spent: its last fill is below the base increment, to 16 places. With the quirk on, REST gives
-    its fills' sizes in quote; base is size divided by price.
+    """All of its money is spent: its last fill is below the base increment, to 16 places. With the option on, REST
+    returns its fills' sizes in quote; base is size divided by price.
     """
     config = PaperConfig(step=True, fills_in_quote=True)
     async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
@@ -278,7 +279,7 @@ async def _listens_to_trades(control: PaperControl) -> bool:
 
 
 async def test_live_prices_come_from_another_feed() -> None:
-    """Live mode follows a public feed over its protocol (here another exchange's), reconnecting when it is cut."""
+    """Live mode follows a public feed over its protocol (here another exchange's), reconnecting after a cut."""
     upstream = PaperConfig(step=True, products=[BTC, "ETH-USD"], connection_rate=0)
     async with PaperExchange(upstream) as real, PaperControl(real.addresses()) as market:
         await market.set_price(BTC, "70000.00", "70000.01")
@@ -297,9 +298,9 @@ async def test_live_prices_come_from_another_feed() -> None:
 
 
 async def test_a_thousand_products_are_no_reason_to_wait(tmp_path: Path) -> None:
-    """With 920 products the first answers come soon, and nobody waits until the history of the others is made up.
+    """With 920 products the first answers arrive soon, without waiting until the other products' history is generated.
 
-    It takes about a second; with a history at a time it took half a minute.
+    It takes about a second; one history at a time took half a minute.
     """
     rows = [
         {**row, "product_id": f"X{at:03}-USD"}

@@ -77,7 +77,7 @@ async def test_one_counter_for_all_channels_and_snapshots_before_the_answer(
 
 
 async def test_messages_have_the_real_feeds_fields(paper: PaperExchange, control: PaperControl) -> None:
-    """Tickers, trades, candles and levels carry exactly the fields of the recorded real feed."""
+    """Tickers, trades, candles and levels have exactly the fields of the recorded real feed."""
     fields = {
         "ticker": {
             "type",
@@ -120,7 +120,7 @@ async def test_messages_have_the_real_feeds_fields(paper: PaperExchange, control
 
 
 async def test_snapshot_of_open_orders_comes_in_fifties(paper: PaperExchange, control: PaperControl) -> None:
-    """109 open orders come as 50, 50 and 9, before the answer; an exact 50 is followed by an empty batch."""
+    """109 open orders are sent as 50, 50 and 9, before the answer; exactly 50 are followed by an empty batch."""
     placed = [(await control.order(BTC, "BUY", limit("60000", "0.01")))["order_id"] for _ in range(109)]
     for expected in ([50, 50, 9], [50, 0]):
         async with StreamClient(paper.user_stream_url, paper.key_file) as stream:
@@ -153,7 +153,7 @@ async def test_user_orders_have_the_documented_fields(paper: PaperExchange, cont
 
 
 async def test_fills_of_one_event_merge_unless_told_otherwise() -> None:
-    """By default several fills are one update, its number of fills jumping; switched off, each has its own."""
+    """By default several fills are one update, with a jump of its number of fills; switched off, each has its own."""
     for merged, expected in ((True, ["6"]), (False, ["1", "2", "3", "4", "5", "6"])):
         config = PaperConfig(step=True, products=[BTC], balances=CRYPTO, merge_updates=merged)
         async with (
@@ -188,7 +188,7 @@ async def test_fills_of_one_event_merge_unless_told_otherwise() -> None:
     ],
 )
 async def test_bad_subscriptions_get_an_error_without_a_channel(paper: PaperExchange, message: str, error: str) -> None:
-    """What cannot be subscribed is answered with one error message; the connection lives on."""
+    """An invalid subscription gets one error message; the connection stays open."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.socket.send_str(message)
         await stream.until(bool)
@@ -198,7 +198,7 @@ async def test_bad_subscriptions_get_an_error_without_a_channel(paper: PaperExch
 
 
 async def test_unsubscribe_stops_a_channel(paper: PaperExchange, control: PaperControl) -> None:
-    """After unsubscribe the answer no longer names the channel and nothing more comes on it."""
+    """After unsubscribe the answer no longer names the channel and nothing more is sent on it."""
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC, "ETH-USD"])
         await stream.subscribe("ticker", [BTC], "unsubscribe")
@@ -298,7 +298,7 @@ def _seconds(timestamp: str) -> float:
 
 
 def with_a_twin(folder: Path) -> Path:
-    """A file of products with BTC-USD and BTC-USDC, as the venue lists them but for their aliases."""
+    """A file of products with BTC-USD and BTC-USDC, as the venue lists them but without their aliases."""
     row = {
         name: format(getattr(bundled()[BTC], name), "f")
         for name in (

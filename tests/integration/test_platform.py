@@ -1,4 +1,4 @@
-"""The servers under everything: they start, answer, survive being killed, and end when told."""
+"""The basic servers: they start, answer, survive being killed, and end on request."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from workers.stack.processes import free_port
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(database: str) -> None:
-    """A test's database has the newest schema and nothing in it."""
+    """A test's database has the newest schema and no rows."""
     connection = await asyncpg.connect(database)
     try:
         tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
@@ -32,7 +32,7 @@ async def test_dev_server_knows_our_search_attributes(temporal_client: Client) -
 
 
 async def test_postgres_listens_on_its_socket_only(postgres_server: EmbeddedPostgres) -> None:
-    """Without a port of its own the embedded PostgreSQL is not reachable over the network."""
+    """Without a port the embedded PostgreSQL is not reachable over the network."""
     connection = await asyncpg.connect(postgres_server.dsn("postgres"))
     try:
         assert await connection.fetchval("SHOW listen_addresses") == ""
@@ -41,7 +41,7 @@ async def test_postgres_listens_on_its_socket_only(postgres_server: EmbeddedPost
 
 
 async def test_postgres_keeps_its_address_where_paths_are_too_long_for_a_socket(servers_folder: Path) -> None:
-    """A data folder with a long path has its socket elsewhere, at the same place after a restart, and gone at the
+    """A data folder with a long path has its socket elsewhere, at the same place after a restart, and removed at the
     end.
     """
     server = EmbeddedPostgres(PostgresConfig(servers_folder / ("long-" * 20), durable=False))
@@ -59,7 +59,7 @@ async def test_postgres_keeps_its_address_where_paths_are_too_long_for_a_socket(
 
 
 async def test_postgres_on_a_port_asks_for_its_password(servers_folder: Path) -> None:
-    """Over TCP nobody gets in without the password that only the data folder's owner can read."""
+    """Over TCP nobody gets in without the password, which only the data folder's owner can read."""
     server = EmbeddedPostgres(PostgresConfig(servers_folder / "tcp", durable=False, port=free_port()))
     await server.start()
     try:

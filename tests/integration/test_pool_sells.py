@@ -1,4 +1,4 @@
-"""Sells that name no trade take what the books know to be nobody's, on whatever product of the coin (RISK-4)."""
+"""Sells without a trade take from the pool by the books, on any product of the coin (RISK-4)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ETHER, TWIN = "ETH-USD", "ETH-BTC"
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission with the account's books opened on 1 ETH that is nobody's, and money for any buy."""
+    """Admission with the account's books opened on 1 ETH in the pool, and money for any buy."""
     products = ("BTC-USD", ETHER, TWIN)
     async with desk_at_a_paper_exchange(database, products=products, products_file=CATALOGUE) as found:
         await found.control.set_price(TWIN, "0.05", "0.0501")
@@ -41,12 +41,12 @@ async def desk(database: str) -> AsyncIterator[Desk]:
 
 
 async def pool_sell(desk: Desk, size: str, symbol: str = ETHER) -> Admission:
-    """The decision on a sell of what no trade owns."""
+    """The decision on a sell from the pool."""
     return await desk.admit(sell(desk.account, size, symbol=symbol, exit_reason=ExitReason.MANUAL))
 
 
 async def filled_at_the_exchange(desk: Desk, size: str) -> OrderIntent:
-    """An entry that has bought `size`; nobody has told the books."""
+    """An entry that has bought `size`, not yet recorded in the books."""
     intent = limit_buy(desk.account, size, "2900", symbol=ETHER)
     assert (await desk.admit(intent)).accepted
     await desk.control.deposit("ETH", size)
@@ -54,7 +54,7 @@ async def filled_at_the_exchange(desk: Desk, size: str) -> OrderIntent:
 
 
 async def record(desk: Desk, intent: OrderIntent, size: str, status: AttemptStatus = AttemptStatus.FILLED) -> None:
-    """The books are told what an order has traded."""
+    """Record an order's fill in the books."""
     update = OrderUpdate(
         attempt=1,
         status=status,
@@ -70,7 +70,7 @@ async def record(desk: Desk, intent: OrderIntent, size: str, status: AttemptStat
 
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_what_a_trade_owns_is_sold_on_no_product_of_the_coin(desk: Desk, recorded: bool) -> None:
-    """Bought on one product, it can't be sold on the other as if it were nobody's; nor before its fill is recorded."""
+    """Bought on one product, it can't be sold on the other as from the pool; nor before its fill is recorded."""
     entry = await filled_at_the_exchange(desk, "2")
     if recorded:
         await record(desk, entry, "2")
@@ -88,8 +88,8 @@ async def test_what_a_trade_owns_is_sold_on_no_product_of_the_coin(desk: Desk, r
 
 
 async def test_what_the_books_dont_know_is_nobodys_to_sell(desk: Desk) -> None:
-    """A deposit that isn't booked, books that aren't opened and an exchange that doesn't answer refuse in a sentence;
-    what has left the exchange is gone before it is booked.
+    """A deposit that isn't booked, books that aren't opened and an exchange that doesn't answer refuse with a sentence;
+    withdrawals count before they are booked.
     """
     await desk.control.deposit("ETH", "5")
     refused = await pool_sell(desk, "2")
@@ -107,8 +107,8 @@ async def test_what_the_books_dont_know_is_nobodys_to_sell(desk: Desk) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_sells_of_the_pool_at_once_never_claim_more_than_it_has(desk: Desk, seed: int) -> None:
-    """Sells on both products beside buys that are recorded in any order: together they claim what was nobody's, and
-    each that was refused would not have fitted alone.
+    """Sells on both products beside buys that are recorded in any order: together they claim the pool's size, and each
+    refused one would not have fitted alone.
     """
     dice = random.Random(seed)
     entries = [await filled_at_the_exchange(desk, "0.5") for _ in range(4)]
@@ -130,7 +130,7 @@ async def test_sells_of_the_pool_at_once_never_claim_more_than_it_has(desk: Desk
 
 
 async def test_a_buy_that_pays_with_the_coin_and_a_sell_of_it_never_both_take_it(desk: Desk) -> None:
-    """Of one BTC that is nobody's either the ETH that costs it all is bought, or it is sold, whichever comes first."""
+    """Of one BTC in the pool either ETH for all of it is bought, or it is sold, whichever is first."""
     await desk.control.deposit("BTC", "1")
     await desk.pool.execute("DELETE FROM balance_transfers")
     await open_books(desk.pool, desk.account, BTC="1")
@@ -143,7 +143,7 @@ async def test_a_buy_that_pays_with_the_coin_and_a_sell_of_it_never_both_take_it
 
 
 async def with_bitcoin(desk: Desk, of_a_trade: str, *, recorded: bool) -> OrderIntent:
-    """The account has one BTC that is nobody's, and what an entry has bought, told to the books or not; that entry."""
+    """The account has one BTC in the pool, and an entry's fill, recorded or not. Returns that entry."""
     await desk.control.deposit("BTC", "1")
     await desk.pool.execute("DELETE FROM balance_transfers")
     await open_books(desk.pool, desk.account, BTC="1")
@@ -158,14 +158,14 @@ async def with_bitcoin(desk: Desk, of_a_trade: str, *, recorded: bool) -> OrderI
 
 
 def paid_with_bitcoin(desk: Desk, bitcoin: str) -> OrderIntent:
-    """An entry that pays so much BTC for ETH, without its fee."""
+    """An entry that pays this much BTC for ETH, without its fee."""
     return limit_buy(desk.account, str(Decimal(bitcoin) / Decimal("0.05")), "0.05", symbol=TWIN)
 
 
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_no_buy_pays_with_what_a_trade_owns(desk: Desk, recorded: bool) -> None:
-    """What another trade has bought of the coin is not spent, also before its fill is recorded, when only the
-    exchange's balance has it; what is nobody's is.
+    """The coins that another trade has bought are not spent, also before its fill is recorded, when only the exchange's
+    balance has them; the pool is.
     """
     entry = await with_bitcoin(desk, "2", recorded=recorded)
     refused = await desk.admit(paid_with_bitcoin(desk, "1.5"))
@@ -180,7 +180,7 @@ async def test_no_buy_pays_with_what_a_trade_owns(desk: Desk, recorded: bool) ->
 
 
 async def test_no_buy_pays_with_a_coin_before_the_books_are_opened(desk: Desk) -> None:
-    """What of it is nobody's isn't known then, and the refusal says so."""
+    """The pool is unknown then, and the refusal says so."""
     await with_bitcoin(desk, "0.1", recorded=False)
     await desk.pool.execute("DELETE FROM balance_transfers")
     refused = await desk.admit(paid_with_bitcoin(desk, "0.5"))
@@ -189,7 +189,7 @@ async def test_no_buy_pays_with_a_coin_before_the_books_are_opened(desk: Desk) -
 
 
 async def test_somebody_elses_order_is_no_reason_to_spend_a_fill_that_is_not_recorded(desk: Desk) -> None:
-    """What it holds at the exchange is not taken out of the fill's part of the balance, but of what is nobody's."""
+    """Its hold at the exchange is taken out of the pool, not of the fill's part of the balance."""
     await with_bitcoin(desk, "2", recorded=False)
     await desk.pool.execute(
         """INSERT INTO orders (order_key, account, symbol, side, role, order_type, source, entry_point, trigger, intent,
@@ -214,7 +214,7 @@ async def test_somebody_elses_order_is_no_reason_to_spend_a_fill_that_is_not_rec
 @pytest.mark.parametrize("seed", range(3))
 async def test_buys_and_sells_of_a_coin_at_once_leave_what_other_trades_bought(desk: Desk, seed: int) -> None:
     """Buys that pay with BTC and sells of it, beside entries whose fills are recorded in any order and snapshots of the
-    balance that come whenever: together they take no more than the one BTC that is nobody's.
+    balance at any time: together they take at most the one BTC in the pool.
     """
     dice = random.Random(seed)
     entries = [await with_bitcoin(desk, "0.7", recorded=False)]
@@ -244,7 +244,7 @@ async def test_buys_and_sells_of_a_coin_at_once_leave_what_other_trades_bought(d
 
 
 async def test_sells_of_the_pool_wait_for_each_other_only(desk: Desk) -> None:
-    """While one stands still between its look and its claim, other coins are sold and fills of its own are recorded."""
+    """While one is stopped between its read and its claim, other coins are sold and its own fills are recorded."""
     entry = await filled_at_the_exchange(desk, "2")
     await desk.control.deposit("BTC", "1")
     await open_books(desk.pool, desk.account, BTC="1")
@@ -254,7 +254,7 @@ async def test_sells_of_the_pool_wait_for_each_other_only(desk: Desk) -> None:
 
 
 async def test_what_an_exit_is_just_claiming_of_its_trade_is_not_taken_by_a_sale_outside(desk: Desk) -> None:
-    """An exit claims under its trade's rows alone. Who takes from trades what left outside waits for it and sees it:
+    """An exit claims under its trade's rows alone. A sale outside that is taken from trades waits for it and sees it:
     the other trade bears that, and nothing is sold twice.
     """
     trades = [await filled_at_the_exchange(desk, "1") for _ in range(2)]

@@ -1,4 +1,4 @@
-"""PostgreSQL where we are root: in a folder that nobody else can enter, and nothing above our own folder is changed."""
+"""PostgreSQL as root: in a folder that nobody else can enter, without changes above our own folder."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def modes(*paths: Path) -> dict[Path, int]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """A folder that only root can enter, as root's home is."""
+    """A folder that only root can enter, like root's home."""
     folder = tmp_path / "home"
     folder.mkdir(mode=0o700)
     yield folder
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 async def answers(server: EmbeddedPostgres) -> int:
-    """Start it, ask it for how many rows there are after one more, and stop it."""
+    """Start it, read the number of rows after adding one, and stop it."""
     await server.start()
     try:
         connection = await asyncpg.connect(server.dsn("postgres"))
@@ -43,7 +43,7 @@ async def answers(server: EmbeddedPostgres) -> int:
 
 
 async def test_a_home_that_nobody_can_enter_stays_so(home: Path) -> None:
-    """The database is made, started again and used with its programs and data there, and no folder's mode changes."""
+    """The database is created, restarted and used with its programs and data there, and no folder's mode changes."""
     package = wheel_programs().parents[1]
     for name in (package.name, f"{package.name}.libs"):
         shutil.copytree(package.with_name(name), home / name, symlinks=True)
@@ -58,7 +58,7 @@ async def test_a_home_that_nobody_can_enter_stays_so(home: Path) -> None:
 
 
 async def test_a_server_whose_owner_was_killed_is_found_again(home: Path) -> None:
-    """What runs on a folder that only root can enter is stopped by the next start, which then has the data."""
+    """A server left running on a folder that only root can enter is stopped by the next start, which has the data."""
     first, second = (EmbeddedPostgres(PostgresConfig(home / "postgres", durable=False)) for _ in range(2))
     await first.start()
     assert first.child is not None
@@ -70,8 +70,8 @@ async def test_a_server_whose_owner_was_killed_is_found_again(home: Path) -> Non
 
 
 async def test_data_of_before_goes_on(home: Path) -> None:
-    """A database that was made where everybody may pass through is used after its home was shut."""
-    os.chmod(home, 0o755)  # noqa: PTH101, S103 - it was so; a Path's method would block as much
+    """A database created where everybody may pass is used after its home was closed."""
+    os.chmod(home, 0o755)  # noqa: PTH101, S103 - the old mode; a Path's method would block as much
     assert await answers(EmbeddedPostgres(PostgresConfig(home / "postgres", durable=False))) == 1
     os.chmod(home, 0o700)  # noqa: PTH101 - as above
     assert await answers(EmbeddedPostgres(PostgresConfig(home / "postgres", durable=False))) == 2

@@ -1,4 +1,4 @@
-"""The price watcher against real PostgreSQL and Temporal: an exit that is due is told, at once, and only then."""
+"""The price watcher with real PostgreSQL and Temporal: a due exit is signalled, at once, and only then."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class World:
 
     @asynccontextmanager
     async def watching(self, options: WatcherOptions = OPTIONS) -> AsyncIterator[asyncio.Task[None]]:
-        """A watcher that runs during the block."""
+        """A running watcher during the block."""
         starter = Starter(self.pool, self.client, task_queue=self.queue)
         watcher = PriceWatcher(self.pool, self.exchange, self.client, starter, options)
         before = len(self.exchange.market_streams)
@@ -84,7 +84,7 @@ class World:
         )
 
     async def due(self, entry_key: str) -> list[ExitDue]:
-        """What the trade's monitor was told; nothing if there is none."""
+        """The signals to the trade's monitor; nothing if there are none."""
         handle = self.client.get_workflow_handle(exit_workflow_id(entry_key))
         try:
             told: list[ExitDue] = await handle.query(RecordingMonitor.due)
@@ -97,7 +97,8 @@ class World:
         await until(lambda: truth(self.beats and self.beats[-1].get("plans") == count))
 
     async def settled(self, *, unacknowledged: int = 0) -> None:
-        """Tick once more in the quiet, and wait until the watcher is through with it and has this much to tell."""
+        """Send one more tick in the quiet band, and wait until the watcher is done with it and has this many
+        signals."""
         seen = self.beats[-1]["ticks"]
         self.exchange.tick(BTC, "100")
         await until(
@@ -127,7 +128,7 @@ async def truth(value: object) -> bool:
 
 @pytest_asyncio.fixture
 async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
-    """A database, an exchange, and a worker that runs recording workflows."""
+    """A database, an exchange, and a worker with recording workflows."""
     pool = await create_pool(database)
     queue = f"orders-{uuid.uuid4().hex[:8]}"
     async with Worker(temporal_client, task_queue=queue, workflows=[RecordingOrder, RecordingMonitor]):
@@ -136,7 +137,7 @@ async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
 
 
 async def test_a_new_plan_is_armed_by_its_notification_and_its_stop_is_told_within_milliseconds(world: World) -> None:
-    """A plan made while the watcher runs waits for no poll, and a bid below its stop is signalled at once."""
+    """A plan made while the watcher runs needs no poll, and a bid below its stop is signalled at once."""
     options = replace(OPTIONS, poll_seconds=30.0)
     async with world.watching(options):
         world.exchange.tick(BTC, "100")
@@ -150,7 +151,7 @@ async def test_a_new_plan_is_armed_by_its_notification_and_its_stop_is_told_with
 
 
 async def test_a_low_between_two_bids_triggers(world: World) -> None:
-    """Every bid counts, in order, though a higher one is there already when it is looked at."""
+    """Every bid counts, in order, even if a higher one has already arrived when it is processed."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching():
@@ -163,7 +164,7 @@ async def test_a_low_between_two_bids_triggers(world: World) -> None:
 
 
 async def test_a_due_exit_is_told_again_until_acknowledged_and_then_only_what_outranks_it(world: World) -> None:
-    """Unacknowledged it is repeated; acknowledged only a higher reason is told; armed again the rules start afresh."""
+    """Unacknowledged it is repeated; acknowledged only a higher reason is sent; armed again the rules start afresh."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching():
@@ -191,12 +192,12 @@ async def test_a_due_exit_is_told_again_until_acknowledged_and_then_only_what_ou
 
 
 async def count_of(world: World, key: str, count: int) -> bool:
-    """Whether the monitor was told at least so often."""
+    """Whether the monitor was signalled at least this often."""
     return len(await world.due(key)) >= count
 
 
 async def test_a_plan_without_a_monitor_gets_one_with_the_exit(world: World) -> None:
-    """Where nobody hears the signal the monitor is started with it, knowing the trade."""
+    """If nobody receives the signal the monitor is started with it, and knows the trade."""
     key = await add_trade(world.pool, "a")
     async with world.watching():
         await world.armed()
@@ -209,7 +210,7 @@ async def test_a_plan_without_a_monitor_gets_one_with_the_exit(world: World) -> 
 
 
 async def test_an_exit_nobody_takes_becomes_critical(world: World) -> None:
-    """A due exit that stays unacknowledged is a CRITICAL incident, over when it is acknowledged."""
+    """A due exit that stays unacknowledged is a CRITICAL incident, resolved by the acknowledgement."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching():
@@ -256,7 +257,7 @@ async def plan_where(world: World, key: str, condition: str) -> Any:
 
 
 async def test_a_successor_goes_on_with_the_stop_and_finds_the_peak_that_was_missed(world: World) -> None:
-    """After a takeover the stored stop holds, and candles of the time nobody watched raise it before profit exits."""
+    """After a takeover the stored stop holds, and candles of the unwatched time raise it before profit exits."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching():
@@ -268,7 +269,7 @@ async def test_a_successor_goes_on_with_the_stop_and_finds_the_peak_that_was_mis
     await world.pool.execute("UPDATE trades SET protected_at = $1", long_ago)
     await world.pool.execute("UPDATE stream_positions SET last_message_at = $1", long_ago)
     world.exchange.candle_list = [
-        candle(long_ago - timedelta(minutes=3), "150"),  # before the position was protected: not its peak
+        candle(long_ago - timedelta(minutes=3), "150"),  # before the position was protected, so not its peak
         candle(long_ago + timedelta(minutes=4), "110"),
     ]
     async with world.watching():
@@ -287,7 +288,7 @@ def candle(start: datetime, high: str) -> Candle:
 
 
 async def test_a_reconnect_looks_for_the_peak_it_missed(world: World) -> None:
-    """A high between two connections raises the trailing stop that is armed."""
+    """A high between two connections raises an armed trailing stop."""
     key = await add_trade(world.pool, "a")
     await world.pool.execute("UPDATE trades SET protected_at = now() - interval '10 minutes'")
     async with world.watching():
@@ -301,7 +302,7 @@ async def test_a_reconnect_looks_for_the_peak_it_missed(world: World) -> None:
 
 
 async def test_a_peak_that_cannot_be_read_is_told(world: World) -> None:
-    """When REST has no answer for a gap, a person hears that trailing stops may be low, and profit exits go on."""
+    """If REST has no answer for a gap, a person is told that trailing stops may be low, and profit exits go on."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     await world.pool.execute("UPDATE trades SET protected_at = now() - interval '10 minutes'")
@@ -322,9 +323,9 @@ async def test_a_peak_that_cannot_be_read_is_told(world: World) -> None:
 
 
 async def test_atr_comes_from_closed_candles(world: World) -> None:
-    """The trailing distance is twice the ATR of past candles that REST has, without the open one; a target in ATRs too.
+    """The trailing distance is twice the ATR of past candles in REST, without the open one; so is a target in ATRs.
 
-    The ATR of the target is kept in the plan and in the trade's own copy of the rules.
+    The ATR of the target is stored in the plan and in the trade's own copy of the rules.
     """
     opened = begins(datetime.now(UTC), 300)
     world.exchange.candle_list = [
@@ -348,7 +349,7 @@ async def test_atr_comes_from_closed_candles(world: World) -> None:
 
 
 async def test_a_stale_price_is_told_and_the_book_decides_instead(world: World) -> None:
-    """A symbol whose feed is frozen raises an alert, its REST quote is evaluated, and the alert ends with the feed."""
+    """A symbol with a frozen feed raises an incident, its REST quote is used, and the incident ends with the feed."""
     key = await add_trade(world.pool, "a", rules=ExitRules(stale_seconds=Decimal("0.5")))
     await world.monitor(key)
     async with world.watching():
@@ -364,8 +365,8 @@ async def test_a_stale_price_is_told_and_the_book_decides_instead(world: World) 
 
 
 async def test_a_feed_that_is_frozen_while_others_move_is_told_and_the_book_decides(world: World) -> None:
-    """Bitcoin's price comes again and again and never changes, ether's does: the book is asked, it has another one, so
-    the feed decides nothing until it moves.
+    """Bitcoin's price is repeated and never changes, ether's does: the book is read, has another one, so the feed
+    decides nothing until it moves.
     """
     key = await add_trade(world.pool, "a", rules=ExitRules(stale_seconds=Decimal("1.5")))
     await world.monitor(key)
@@ -402,7 +403,7 @@ async def test_without_any_price_nothing_is_decided(world: World) -> None:
 
 
 async def test_a_message_from_the_past_decides_nothing(world: World) -> None:
-    """A ticker that was overtaken by two minutes of others is no price, whatever it says."""
+    """A ticker overtaken by two minutes of others is not a price."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching():
@@ -430,7 +431,7 @@ async def test_a_clock_that_was_ahead_holds_nothing_up(world: World) -> None:
 
 
 async def test_a_stop_goes_by_the_bid_alone(world: World) -> None:
-    """Nobody sells (the ask side is empty), in the stream and by REST: the bid decides all the same."""
+    """Without asks, in the stream and by REST, the bid decides all the same."""
     key = await add_trade(world.pool, "a")
     other = await add_trade(world.pool, "b", symbol=ETH)
     await world.monitor(key)
@@ -448,8 +449,8 @@ async def test_a_stop_goes_by_the_bid_alone(world: World) -> None:
 
 
 async def test_a_sell_signal_is_seen_within_a_second_and_never_sells_at_a_loss(world: World) -> None:
-    """The matrix's newest row sells what is not losing, with its score and snapshot; an old row is ignored, and so is
-    what another account of the ledger reads from its market."""
+    """The matrix's newest row sells a position that is not losing, with its score and snapshot; an old row is ignored,
+    and so are the rows of another account of the ledger."""
     winner = await add_trade(world.pool, "a", entry_price="99")
     loser = await add_trade(world.pool, "b", entry_price="101")
     for key in (winner, loser):
@@ -476,7 +477,7 @@ async def test_a_sell_signal_is_seen_within_a_second_and_never_sells_at_a_loss(w
 
 
 async def test_a_symbol_that_joins_is_subscribed_and_priced_at_once_and_others_go_on(world: World) -> None:
-    """A plan on a new symbol opens a stream beside the others; until it delivers the REST book tells the price."""
+    """A plan on a new symbol opens a stream beside the others; until it delivers the REST book gives the price."""
     async with world.watching():
         world.exchange.quotes[ETH] = Decimal(90)
         key = await add_trade(world.pool, "a", symbol=ETH)
@@ -503,7 +504,7 @@ async def test_many_streams_become_one_without_a_gap(world: World) -> None:
 
 
 async def test_an_outage_of_the_feed_is_told_once_and_resolved(world: World) -> None:
-    """Ten failures in a row are a CRITICAL incident, over when all connections are back."""
+    """Ten consecutive failures are a CRITICAL incident, resolved when all connections are back."""
     async with world.watching():
         for failures in (9, 10, 11):
             world.exchange.push_market(Disconnected("refused", failures, 0.1, datetime.now(UTC)), BTC)
@@ -514,7 +515,7 @@ async def test_an_outage_of_the_feed_is_told_once_and_resolved(world: World) -> 
 
 
 async def test_a_database_that_was_away_costs_nothing_but_a_moment(world: World) -> None:
-    """When every database connection is cut, ticks go on deciding, and new plans are heard of as before."""
+    """When every database connection is cut, ticks still decide, and new plans are noticed as before."""
     options = replace(OPTIONS, poll_seconds=30.0, resync_seconds=30.0)
     first = await add_trade(world.pool, "a")
     await world.monitor(first)
@@ -539,7 +540,7 @@ SELECT count(*) > 0 FROM pg_stat_activity
 
 
 async def test_a_disarmed_plan_is_forgotten(world: World) -> None:
-    """When the trade is closed its plan decides nothing more."""
+    """When the trade is closed its plan decides nothing any more."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching():
@@ -553,7 +554,7 @@ async def test_a_disarmed_plan_is_forgotten(world: World) -> None:
 
 
 async def test_two_watchers_never_watch_at_once_and_the_second_takes_over(world: World) -> None:
-    """A second watcher waits; when the first one ends it goes on within a second, with its own epoch."""
+    """A second watcher waits; when the first one ends it continues within a second, with its own epoch."""
     key = await add_trade(world.pool, "a")
     await world.monitor(key)
     async with world.watching() as first:
@@ -594,13 +595,13 @@ async def test_a_stop_at_the_paper_exchange_is_told_also_after_a_cut(world: Worl
 
 
 async def test_a_peak_in_a_cut_of_a_fast_market_is_found(world: World) -> None:
-    """With the market sped up, candles in market time tell what was reached while our sockets were cut."""
+    """With a faster market, candles in market time show the high that was reached while our sockets were cut."""
     async with on_paper(world, replace(OPTIONS, market_speed=60.0), speed=60.0) as control:
         key = await add_trade(world.pool, "a", entry_price="50000", protected_for=30)
         await world.armed()
         await control.set_price(BTC, "52000", "52001")
         await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
-        # Silent first: whoever has connected again before the trade would have missed nothing.
+        # Silent first: a connection made again before the trade would have missed nothing.
         await control.sockets("half_open", "market")
         await control.trade(BTC, "90000", "0.001")
         await control.sockets("drop", "market")
@@ -610,7 +611,7 @@ async def test_a_peak_in_a_cut_of_a_fast_market_is_found(world: World) -> None:
 
 @asynccontextmanager
 async def on_paper(world: World, options: WatcherOptions, speed: float = 1.0) -> AsyncIterator[PaperControl]:
-    """A watcher that runs on the real adapter at a paper exchange, BTC at 50,000 and ETH at 3,000."""
+    """A watcher on the real adapter with a paper exchange, BTC at 50,000 and ETH at 3,000."""
     config = PaperConfig(step=True, speed=speed, products=[BTC, ETH], private_rate=0, public_rate=0, connection_rate=0)
     async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "50000", "50001")

@@ -1,4 +1,4 @@
-"""Stopping the market maker, by every way there is: nothing is left behind."""
+"""Stopping the market maker, in every way: no quote is left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest_asyncio.fixture
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
-    """A system that quotes BTC-USD each second, in a market that pays, by a schedule of its own."""
+    """A system that quotes BTC-USD each second, in a profitable market, by its own schedule."""
     quoting = QuotingSettings(
         enabled=True,
         interval_s=Decimal(1),
@@ -57,7 +57,7 @@ async def system(database: str, temporal_server: DevServer) -> AsyncIterator[Tra
 
 
 async def resting(system: TradingSystem) -> list[dict[str, Any]]:
-    """Our orders that are open at the exchange."""
+    """Our open orders at the exchange."""
     return [item for item in await system.control.orders() if item["status"] == "OPEN"]
 
 
@@ -71,7 +71,7 @@ async def until_resting(system: TradingSystem, side: str) -> dict[str, Any]:
 
 
 async def until_nothing_rests(system: TradingSystem) -> None:
-    """Wait until the exchange has nothing of ours and the ledger knows."""
+    """Wait until the exchange has none of our orders and the ledger knows."""
 
     async def so() -> bool:
         open_orders = await system.value("SELECT count(*) FROM orders WHERE NOT finished")
@@ -81,7 +81,7 @@ async def until_nothing_rests(system: TradingSystem) -> None:
 
 
 async def command(system: TradingSystem, *arguments: str) -> tuple[int, str, str]:
-    """Run `bottrader` as a process of its own: exit code, output, errors."""
+    """Run `bottrader` in its own process. Returns exit code, output, errors."""
     temporal = system.settings.temporal
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -126,7 +126,7 @@ async def test_stop_answers_when_nothing_rests_and_start_goes_on(system: Trading
 
 
 async def test_switched_off_by_a_setting(system: TradingSystem) -> None:
-    """`quoting.enabled = false` while workers run: the next round takes everything away and says why."""
+    """`quoting.enabled = false` while workers run: the next round cancels everything and says why."""
     await until_resting(system, "BUY")
     async with system.pool.acquire() as connection:
         sources = SettingSources(from_file=system.settings.model_dump())
@@ -141,10 +141,10 @@ async def test_switched_off_by_a_setting(system: TradingSystem) -> None:
 
 
 async def test_a_halt_cancels_at_once_and_no_quote_follows(system: TradingSystem) -> None:
-    """`bottrader halt` cancels what rests before it answers; rounds go on and place nothing."""
+    """`bottrader halt` cancels resting quotes before it answers; rounds continue and place nothing."""
     await until_resting(system, "BUY")
     code, _, err = await command(system, "halt", "--reason", "the news")
-    # A round that comes between may have taken it away first; then the command has nothing left to say.
+    # A round in between may have cancelled it first; then the command has nothing to report.
     assert (code, "could not be cancelled" in err) == (0, False), err
     await until_nothing_rests(system)
     await system.client.get_schedule_handle(quotes_id(system.account)).trigger()
@@ -158,7 +158,7 @@ async def test_a_halt_cancels_at_once_and_no_quote_follows(system: TradingSystem
 
 
 async def test_the_last_worker_takes_the_quotes_away(system: TradingSystem) -> None:
-    """With nobody else on the queue, a worker that ends leaves nothing at the exchange."""
+    """If no other worker polls the queue, a worker that ends leaves nothing at the exchange."""
     await until_resting(system, "BUY")
     await system.client.get_schedule_handle(quotes_id(system.account)).pause()
     await last_quotes_leave(system.client, system.pool, system.settings)

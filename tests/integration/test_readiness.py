@@ -1,4 +1,4 @@
-"""Whether a worker of this machine can do its role's work, against a system that runs."""
+"""Whether a worker on this machine can do its role's work, with a running system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from workers.stack.dev_server import DevServer
 async def test_a_worker_that_can_work_has_no_ailments_and_each_thing_that_is_missing_is_said(
     database: str, temporal_server: DevServer
 ) -> None:
-    """With everything there nothing is said; a read-only database, a role nobody takes and a lease nobody holds are."""
+    """A complete system has no ailments; a read-only database, a role without a worker and a lease without a holder
+    have."""
     async with trading_system(database, temporal_server.address) as system:
 
         async def well() -> bool:
@@ -21,7 +22,7 @@ async def test_a_worker_that_can_work_has_no_ailments_and_each_thing_that_is_mis
 
         await eventually(well, within=30, what="nothing ails the worker")
         assert await executing(system.client, system.pool, system.settings) == {"orders": True, "watchers": True}
-        # Nobody has this role here, so neither is its queue asked nor its lease held.
+        # No worker here has this role, so neither its queue nor its lease is checked.
         assert await ailments(system.settings, "strategy") == [
             "no worker on this machine takes strategy tasks",
             "the lease of strategy is not held",

@@ -1,4 +1,4 @@
-"""Reconcile on the whole system: what the streams did not tell is found, done once, and everything else left alone."""
+"""Reconcile on the whole system: differences missing from the streams are found, corrected once, and nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from workflows.reconcile import ReconcileWorkflow, reconcile_id
 
 @pytest_asyncio.fixture
 async def quiet(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
-    """A system without streams: what happens at the exchange is learned by reconcile or not at all."""
+    """A system without streams: only reconcile learns of events at the exchange."""
     async with trading_system(database, temporal_server.address, roles=frozenset({"orders"})) as running:
         await reconcile(running)
         yield running
@@ -69,7 +69,7 @@ async def test_fills_and_ends_that_no_stream_told_reach_the_workflow(quiet: Trad
 
 
 async def test_a_cancelled_order_without_fills_ends_by_the_order_history(quiet: TradingSystem) -> None:
-    """An order that is no longer open is looked up; its end is told with where it is known from."""
+    """An order that is no longer open is looked up; its end is reported with its source."""
     trade = await quiet.start(limit_buy(quiet.account, "0.02", "49000"))
     await quiet.control.cancel(await trade.exchange_id())
     assert (await reconcile(quiet)).counts == {"ENDED": 1}
@@ -79,7 +79,7 @@ async def test_a_cancelled_order_without_fills_ends_by_the_order_history(quiet: 
 
 
 async def test_a_dry_run_says_and_does_nothing(quiet: TradingSystem) -> None:
-    """It finds what a run would find, and leaves every table as it is."""
+    """It finds the same as a run, and leaves every table unchanged."""
     trade = await quiet.start(limit_buy(quiet.account, "0.02", "49000"))
     # The exchange has the order before its answer is recorded.
     await trade.until_state("OPEN")
@@ -94,7 +94,7 @@ async def test_a_dry_run_says_and_does_nothing(quiet: TradingSystem) -> None:
 
 
 async def test_the_ledger_holds_the_exchanges_own_fills(quiet: TradingSystem) -> None:
-    """Where totals gave one fill, the executions take its place by trade id; positions and lots stay what they were."""
+    """Executions replace the fill derived from totals, by trade id; positions and lots are unchanged."""
     trade = await quiet.start(limit_buy(quiet.account, "0.02", "49000"))
     identity = await trade.exchange_id()
     for size in ("0.005", "0.006", "0.009"):
@@ -116,7 +116,7 @@ async def test_the_ledger_holds_the_exchanges_own_fills(quiet: TradingSystem) ->
 
 
 async def test_a_late_fill_of_an_order_whose_workflow_has_ended_is_protected(quiet: TradingSystem) -> None:
-    """Its workflow is gone, so the ledger records it directly and a monitor is started for the position."""
+    """Its workflow has ended, so the ledger records it directly and a monitor is started for the position."""
     trade = await quiet.start(limit_buy(quiet.account, "0.02", "49000"))
     identity = await trade.exchange_id()
     await trade.handle.terminate("the test takes the workflow away")
@@ -128,7 +128,7 @@ async def test_a_late_fill_of_an_order_whose_workflow_has_ended_is_protected(qui
 
 
 async def test_two_runs_at_once_do_nothing_twice(quiet: TradingSystem) -> None:
-    """The second waits for the first and then finds everything level."""
+    """The second waits for the first and then finds no difference."""
     await quiet.control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.5"}})
     first, second = await asyncio.gather(reconcile(quiet), reconcile(quiet))
     assert sorted([first.recorded, second.recorded]) == [0, 1]
@@ -136,7 +136,7 @@ async def test_two_runs_at_once_do_nothing_twice(quiet: TradingSystem) -> None:
 
 
 async def test_a_streams_reconnect_asks_for_a_run(database: str, temporal_server: DevServer) -> None:
-    """The schedule runs once at start-up, again after each catch-up of the user stream, and is never asked in vain."""
+    """The schedule runs once at start-up, and again after each catch-up of the user stream."""
     async with trading_system(database, temporal_server.address) as system:
         schedule = system.client.get_schedule_handle(reconcile_id(system.account))
         await ensure_schedules(system.client, system.settings)
@@ -163,15 +163,16 @@ async def market_order(system: TradingSystem) -> None:
 
 
 async def test_asking_without_a_schedule_is_no_error(temporal_client: Client) -> None:
-    """Before the schedule is there nothing is asked: whoever makes it has it run at once."""
+    """Before the schedule exists nothing is requested: its creation runs it at once."""
     await reconcile_soon(temporal_client, f"nobody-{uuid.uuid4().hex[:8]}")
 
 
-# --- bad input, and what the paper exchange never says ----------------------------------------------------------------
+# --- bad input, and what the paper exchange never sends
+# ----------------------------------------------------------------
 
 
 class OddExchange(FakeExchange):
-    """Answers what a test puts into `executions` and `garbage`, and counts its products as the usual two."""
+    """Returns a test's `executions` and `garbage`, and the usual two products."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +226,7 @@ def execution(identity: str, size: str) -> VenueFill:
 
 @pytest_asyncio.fixture
 async def odd(database: str, temporal_client: Client) -> AsyncIterator[tuple[Reconciler, OddExchange, Pool]]:
-    """A reconciler at an exchange that says what the test wants."""
+    """A reconciler with an exchange that answers as the test sets."""
     pool, exchange = await create_pool(database), OddExchange()
     starter = Starter(pool, temporal_client, task_queue=f"nobody-{uuid.uuid4().hex[:8]}")
     available = Venue(exchange).available
@@ -244,7 +245,7 @@ async def kinds(pool: Pool) -> list[str]:
 
 
 async def test_an_order_that_changed_its_side_is_an_incident(odd: Odd) -> None:
-    """Nothing of it is booked, a person hears of it once with the raw message, and everything else goes on."""
+    """Nothing of it is booked, a person is notified once with the raw message, and everything else continues."""
     reconciler, exchange, pool = odd
     exchange.filled("x-1", "by-hand", "1")
     await reconciler.run(ReconcileInput(account=ACCOUNT))
@@ -271,7 +272,7 @@ async def test_an_order_that_changed_its_side_is_an_incident(odd: Odd) -> None:
     ],
 )
 async def test_an_execution_that_makes_no_sense_is_an_incident(odd: Odd, changes: dict[str, object], kind: str) -> None:
-    """The order's totals stay the truth, the execution is not booked, and its raw message is kept."""
+    """The order's totals decide, the execution is not booked, and its raw message is kept."""
     reconciler, exchange, pool = odd
     exchange.history["x-1"] = order("x-1", "by-hand", status=VenueStatus.FILLED, size="1")
     exchange.executions.append(replace(execution("x-1", "1"), **changes))  # type: ignore[arg-type]
@@ -285,7 +286,7 @@ async def test_an_execution_that_makes_no_sense_is_an_incident(odd: Odd, changes
 
 
 async def test_executions_of_an_order_that_nobody_knows_are_an_incident(odd: Odd) -> None:
-    """An execution whose order the exchange does not know is not booked, and is told once."""
+    """An execution whose order the exchange does not know is not booked, and is reported once."""
     reconciler, exchange, pool = odd
     exchange.executions.append(execution("x-9", "1"))
     for _ in range(2):
@@ -295,7 +296,7 @@ async def test_executions_of_an_order_that_nobody_knows_are_an_incident(odd: Odd
 
 
 async def test_what_was_imported_is_not_adopted(odd: Odd) -> None:
-    """However far back a look is to go: it ends where older records were imported, under ids of their own."""
+    """However far back a run looks, it ends where older records were imported, under their own ids."""
     reconciler, exchange, pool = odd
     now = datetime.now(UTC)
     old = order("x-1", "by-hand", status=VenueStatus.FILLED, size="1")
@@ -322,7 +323,7 @@ async def test_executions_lead_to_an_old_order(odd: Odd) -> None:
 
 
 async def test_an_order_that_the_exchange_does_not_know_keeps_its_state(odd: Odd) -> None:
-    """Absence ends nothing: the order stays open in our books and a person hears of it."""
+    """Absence ends nothing: the order stays open in our books and a person is notified."""
     reconciler, _, pool = odd
     await add_order(pool, intent("a"), exchange_order_id="x-1")
     await pool.execute("UPDATE attempts SET acknowledged_at = now() - interval '1 hour'")
@@ -333,9 +334,9 @@ async def test_an_order_that_the_exchange_does_not_know_keeps_its_state(odd: Odd
 
 
 async def test_rows_that_cant_be_read_are_kept_and_the_rest_goes_on(odd: Odd) -> None:
-    """A row of garbage is an incident with its text, once, and the orders beside it are recorded."""
+    """An unreadable row is an incident with its text, once, and the orders beside it are recorded."""
     reconciler, exchange, pool = odd
-    exchange.garbage.append(MalformedMessage('{"size": "many"}', "size is no number", datetime.now(UTC)))
+    exchange.garbage.append(MalformedMessage('{"size": "many"}', "size is not a number", datetime.now(UTC)))
     exchange.filled("x-1", "by-hand", "1")
     first = await reconciler.run(ReconcileInput(account=ACCOUNT))
     await reconciler.run(ReconcileInput(account=ACCOUNT))
@@ -346,7 +347,7 @@ async def test_rows_that_cant_be_read_are_kept_and_the_rest_goes_on(odd: Odd) ->
 
 
 async def test_an_attempt_that_was_absent_and_appears_is_told(odd: Odd) -> None:
-    """It goes the way of every report, and a person hears that what was taken for absent is there."""
+    """It is handled like every report, and a person is notified that the absent attempt exists."""
     reconciler, exchange, pool = odd
     name = await add_order(pool, intent("a"))
     await pool.execute("UPDATE attempts SET status = 'ABSENT', live = false")
@@ -359,7 +360,7 @@ async def test_an_attempt_that_was_absent_and_appears_is_told(odd: Odd) -> None:
 
 
 async def test_finished_columns_are_never_overwritten(odd: Odd) -> None:
-    """P&L, remaining size and parents of a trade record stay as the ledger derived them, whatever is listed again."""
+    """P&L, remaining size and parents of a trade record stay as derived by the ledger, whatever is listed again."""
     reconciler, exchange, pool = odd
     exchange.filled("x-1", "by-hand", "1")
     await reconciler.run(ReconcileInput(account=ACCOUNT))
@@ -374,7 +375,8 @@ async def test_finished_columns_are_never_overwritten(odd: Odd) -> None:
 
 
 async def test_executions_that_never_add_up_blind_nobody_to_what_was_withdrawn(odd: Odd) -> None:
-    """Balances wait for them for a quarter of an hour; then they are compared, and a person hears why until they do."""
+    """Balances wait for them for a quarter of an hour; then they are compared, and the reason is reported until
+    then."""
     reconciler, exchange, pool = odd
     exchange.filled("x-1", "by-hand", "1")
     exchange.executions = [execution("x-1", "0.4")]
@@ -392,7 +394,7 @@ async def test_executions_that_never_add_up_blind_nobody_to_what_was_withdrawn(o
 
 
 async def test_a_difference_that_a_pass_leaves_is_a_violation_of_the_ledger(odd: Odd) -> None:
-    """Until a complete pass has begun after it was seen, it is to be looked at; then it is an incident until booked."""
+    """Until a complete run has begun after it was seen, it is a warning; then it is an incident until booked."""
     reconciler, exchange, pool = odd
     exchange.filled("x-1", "by-hand", "1")
     exchange.money["BTC"] = Balance("BTC", Decimal(1), Decimal(0))
@@ -419,7 +421,8 @@ async def test_a_difference_that_a_pass_leaves_is_a_violation_of_the_ledger(odd:
 
 
 async def test_an_exchange_that_cant_be_read_changes_nothing(odd: Odd) -> None:
-    """Without lists there is no opinion: no order ends, no balance is off, and the next run begins where it did."""
+    """Without lists nothing is decided: no order ends, no balance differs, and the next run begins at the same
+    place."""
     reconciler, exchange, pool = odd
     await add_order(pool, intent("a"), exchange_order_id="x-1")
     exchange.unavailable = True
@@ -434,7 +437,7 @@ async def test_an_exchange_that_cant_be_read_changes_nothing(odd: Odd) -> None:
 
 
 async def test_an_exchange_that_stays_away_is_told_until_it_is_back(odd: Odd, temporal_client: Client) -> None:
-    """The workflow goes on trying, people hear of it once, and it is over with the first run that succeeds."""
+    """The workflow keeps trying, people are notified once, and the first successful run resolves it."""
     reconciler, exchange, pool = odd
     exchange.unavailable = True
     queue, name = f"streams-{uuid.uuid4().hex[:8]}", f"{reconcile_id(ACCOUNT)}-{uuid.uuid4().hex[:8]}"
@@ -453,7 +456,7 @@ async def test_an_exchange_that_stays_away_is_told_until_it_is_back(odd: Odd, te
 
 
 async def test_our_id_on_somebody_elses_order_is_not_ours(odd: Odd) -> None:
-    """The journal decides whose order it is: a stranger with one of our ids is adopted beside ours."""
+    """The journal decides whose order it is: an external order with one of our ids is adopted beside ours."""
     reconciler, exchange, pool = odd
     key = await add_trade(pool, "a")
     name = client_order_id(key, 1)

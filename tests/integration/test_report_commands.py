@@ -23,7 +23,7 @@ from tests.support.live_stack import ROOT, Outcome, run_command
 
 @dataclass
 class Shell:
-    """Runs commands against the ledger, and knows what is in it."""
+    """Runs commands with the ledger, and knows its content."""
 
     made: GeneratedLedger
     dsn: str
@@ -42,7 +42,7 @@ class Shell:
 
 @pytest_asyncio.fixture
 async def shell(database: str, tmp_path: Path) -> AsyncIterator[Shell]:
-    """A ledger of 200 closed trades whose FIFO book has been computed."""
+    """A ledger of 200 closed trades with a computed FIFO book."""
     made = await write_ledger(database, 200)
     env = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "DATABASE_URL": database,
@@ -81,7 +81,7 @@ async def test_every_report_has_the_same_trades(shell: Shell) -> None:
 
 
 def numbers(value: Any) -> Iterator[float]:
-    """All numbers of a JSON document that are no whole ones."""
+    """All fractional numbers of a JSON document."""
     if isinstance(value, float):
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -89,7 +89,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 async def test_figures_for_programs_are_rounded(shell: Shell) -> None:
-    """Money is a text of a decimal, in JSON and in CSV; no figure shows what binary fractions leave behind."""
+    """Money is a text of a decimal, in JSON and in CSV; no number shows rounding noise of binary fractions."""
     for report in ("exits", "indicators", "leaderboard"):
         found = (await shell.run("report", report, "--json")).json
         assert all(number == round(number, 10) for number in numbers(found))
@@ -108,7 +108,7 @@ async def test_figures_for_programs_are_rounded(shell: Shell) -> None:
 
 
 async def test_linkage_and_leaderboard(shell: Shell) -> None:
-    """Linkage is 100 % by source; when every link of more than ten orders is gone, the exit code says so."""
+    """Linkage is 100 % by source; when all links of more than ten orders are missing, the exit code says so."""
     found = await shell.run("report", "linkage", "--json")
     assert found.code == 0
     assert found.json["percent"] == 100
@@ -145,7 +145,7 @@ async def test_the_tax_export_adds_up(shell: Shell, tmp_path: Path) -> None:
 
 
 async def test_the_page_is_one_file(shell: Shell, tmp_path: Path) -> None:
-    """`report html` writes a page that holds everything it shows."""
+    """`report html` writes a page with everything in it."""
     out = tmp_path / "report.html"
     assert (await shell.run("report", "html", "--out", str(out))).code == 0
     page = out.read_text()
@@ -166,13 +166,13 @@ async def test_the_page_is_one_file(shell: Shell, tmp_path: Path) -> None:
     ],
 )
 async def test_bad_input_is_a_sentence(shell: Shell, arguments: tuple[str, ...], code: int, words: str) -> None:
-    """What can't be done is said in one sentence, with the exit code of bad input."""
+    """An impossible request is one sentence, with the exit code of bad input."""
     found = await shell.run(*arguments)
     assert (found.code, words in found.err) == (code, True), found.err
 
 
 async def test_since_and_until_take_a_part(shell: Shell) -> None:
-    """Trades count by when they closed; a time in which none did is said."""
+    """Trades count by their closing time; a period without any is reported."""
     early = (await shell.run("report", "days", "--until", "2026-03-02", "--json")).json
     assert [group["group"] for group in early] == ["2026-03-01"]
     nothing = await shell.run("report", "summary", "--until", "2020-01-01")
@@ -180,7 +180,7 @@ async def test_since_and_until_take_a_part(shell: Shell) -> None:
 
 
 async def test_verify_and_repair(shell: Shell) -> None:
-    """Verify finds what is wrong and changes nothing; repair asks, shows before and after, and puts it right."""
+    """Verify finds errors and changes nothing; repair asks, shows before and after, and corrects them."""
     verify = ("ledger", "verify", "--without-exchange")
     assert (await shell.run(*verify)).code == 0
     await shell.execute("UPDATE fifo_allocations SET pnl = pnl + 1")
@@ -200,7 +200,7 @@ async def test_verify_and_repair(shell: Shell) -> None:
 
 
 async def test_reports_of_several_currencies_are_sums_over_the_rows(shell: Shell) -> None:
-    """Trades in USD, BTC and EUR: every figure is a query over the rows of one currency, and none is of two."""
+    """Trades in USD, BTC and EUR: every number is a query over the rows of one currency, and none mixes two."""
     await shell.execute(
         """UPDATE trades SET symbol = CASE symbol WHEN 'ETH-USD' THEN 'ETH-BTC' WHEN 'SOL-USD' THEN 'SOL-EUR'
                                                   ELSE symbol END"""

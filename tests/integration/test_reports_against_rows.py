@@ -1,4 +1,4 @@
-"""Every grouping of the reports against a query over the rows: two accounts, three quote currencies, unknown rates."""
+"""Every grouping of the reports compared with a query over the rows: two accounts, three currencies, unknown rates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS = {
     "scores": "to_char(floor(o.buy_score / 0.5) * 0.5, 'FM990.0') || ' to ' || "
     "to_char((floor(o.buy_score / 0.5) + 1) * 0.5, 'FM990.0')",
 }
-# Sold only in part, a trade bears that part of its cost; one that sold nothing is in no report.
+# A trade sold in part bears that part of its cost; one that sold nothing is in no report.
 ROWS = """
 WITH told AS (
     SELECT split_part(t.symbol, '-', 2) AS currency, {label} AS label,
@@ -43,7 +43,8 @@ SELECT label, currency, count(*) AS trades, count(*) FILTER (WHERE pnl > 0) AS w
 
 
 async def write(pool: Pool, dice: random.Random, count: int) -> None:
-    """Trades of both accounts: open and closed ones, sold whole, in part and not at all, with fees of both kinds."""
+    """Trades of both accounts: open and closed ones, sold completely, in part and not at all, with fees of both
+    kinds."""
 
     def some(most: int, places: int) -> Decimal:
         return Decimal(dice.randint(1, most)).scaleb(-places)
@@ -93,8 +94,8 @@ async def write(pool: Pool, dice: random.Random, count: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_every_grouping_is_a_query_over_the_rows(database: str, seed: int) -> None:
-    """Counts, wins, results and fees, to the last of eight places, of each account, currency and period: whatever is
-    known of rates, nothing of another account or currency is in a figure, and nothing is left out.
+    """Counts, wins, results and fees, to the last of eight places, of each account, currency and period: with any
+    unknown rates, no number includes another account or currency, and nothing is left out.
     """
     pool = await create_pool(database)
     try:
@@ -113,7 +114,7 @@ async def test_every_grouping_is_a_query_over_the_rows(database: str, seed: int)
 
 
 def told(groups: Any) -> dict[tuple[str, str], tuple[int, int, Decimal, Decimal]]:
-    """What a report says, by group and currency."""
+    """A report's numbers, by group and currency."""
     return {
         (item.group, item.currency): (item.trades, item.wins, round(item.pnl, 8), item.fees)
         for item in groups

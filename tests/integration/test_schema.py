@@ -1,4 +1,4 @@
-"""The database that migrations make is the one that `schema` describes: tables, functions, computed columns."""
+"""The migrated database is the one that `schema` describes: tables, functions, computed columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SELECT p.proname::text, pg_get_functiondef(p.oid) FROM pg_proc p
  WHERE p.pronamespace = 'public'::regnamespace AND p.prokind = 'f' ORDER BY 1
 """
 
-# What the release before 0030 sends: claims beside a trade, its result where one closes.
+# The statements of the release before 0030: claims beside a trade, its result at the close.
 _OLD_CLAIMS = """
 SELECT coalesce(sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)), 0) FROM orders o
  WHERE o.entry_key = $1 AND o.side = 'SELL' AND NOT o.finished
@@ -55,8 +55,8 @@ _OLD_END = "UPDATE orders SET state = 'CANCELLED', finished = true, claimed_base
 
 
 async def test_a_migrated_database_is_that_of_the_tables(database: str, postgres_server: EmbeddedPostgres) -> None:
-    """All that PostgreSQL knows of a migrated ledger's tables (types, nullability, defaults, computed columns, checks,
-    keys, indexes with their conditions, comments) is as if `schema.tables` had made them.
+    """PostgreSQL's catalogue of a migrated ledger's tables (types, nullability, defaults, computed columns, checks,
+    keys, indexes with their conditions, comments) is as if `schema.tables` had created them.
     """
 
     def make(connection: Connection) -> None:
@@ -79,7 +79,7 @@ async def test_a_migrated_database_is_that_of_the_tables(database: str, postgres
 
 
 async def test_the_functions_in_force_are_the_files(database: str) -> None:
-    """A migrated database has each function that has a file, no other, and word for word as its newest file has it."""
+    """A migrated database has each function that has a file, no other, and word for word as in its newest file."""
     pool = await create_pool(database)
     try:
         before = [tuple(row) for row in await pool.fetch(_FUNCTIONS)]
@@ -93,7 +93,7 @@ async def test_the_functions_in_force_are_the_files(database: str) -> None:
 
 
 def _position(dice: random.Random) -> tuple[Decimal, ...]:
-    """What a trade bought and sold: size, value, fees in quote and in base, twice; often odd, often sold in part."""
+    """A trade's bought and sold size, value, fees in quote and in base, twice; often odd, often sold in part."""
     places = dice.choice((0, 3, 8, 16))
     size = Decimal(dice.randint(1, 10**6)).scaleb(-places)
     base_fees = size * Decimal(dice.choice((0, 0, 1, 3))) / 1000
@@ -104,7 +104,7 @@ def _position(dice: random.Random) -> tuple[Decimal, ...]:
     return size, value, value / 250, base_fees, sold, got, got / 250, sold_base_fees
 
 
-# Shares of a cost that end in the middle between two numbers of 18 places, and just beside it.
+# Shares of a cost that are exactly half between two numbers of 18 places, and just beside it.
 _TIES = [
     (Decimal(4), Decimal(cost).scaleb(-18), Decimal(0), Decimal(0), Decimal(1), Decimal(1), Decimal(0), Decimal(0))
     for cost in (2, 6, 10, 1, 3, 5, 7, -2, -6, -1, -3)
@@ -112,8 +112,8 @@ _TIES = [
 
 
 async def test_a_trades_result_is_the_domains(database: str) -> None:
-    """`trades.pnl` of any position is `domain.outcome.trade_pnl` of it, to the last of 18 places: sold in part, whole
-    or beyond, with fees in base, with nothing bought or sold, and where the share of the cost ends in a tie.
+    """`trades.pnl` of any position equals `domain.outcome.trade_pnl`, to the last of 18 places: sold in part,
+    completely or beyond, with fees in base, with nothing bought or sold, and if the share of the cost is a tie.
     """
     dice = random.Random(30)
     rows = [*_TIES, (Decimal(0),) * 8, *(_position(dice) for _ in range(3_000))]
@@ -122,7 +122,7 @@ async def test_a_trades_result_is_the_domains(database: str) -> None:
     pool = await create_pool(database)
     try:
         async with pool.acquire() as connection, connection.transaction():
-            # The table's own computed columns, without the keys and checks that rows of no order would break.
+            # The table's own computed columns, without the keys and checks that rows without an order would violate.
             await connection.execute("CREATE TEMP TABLE positions (LIKE trades INCLUDING GENERATED INCLUDING DEFAULTS)")
             await connection.execute("ALTER TABLE positions ADD number int")
             await connection.executemany(
@@ -140,7 +140,7 @@ async def test_a_trades_result_is_the_domains(database: str) -> None:
 
 
 async def _sell(pool: Pool, entry_key: str, claimed: str, **columns: Any) -> str:
-    """A sell of the trade that has claimed so much; its key."""
+    """A sell of the trade with this claim. Returns its key."""
     key = uuid.uuid4().hex
     await pool.execute(_OLD_SELL, key, ACCOUNT, entry_key, Decimal(claimed))
     for name, value in columns.items():
@@ -149,8 +149,8 @@ async def _sell(pool: Pool, entry_key: str, claimed: str, **columns: Any) -> str
 
 
 async def test_what_a_sell_may_still_take_counts_its_fees_in_base(database: str) -> None:
-    """A claim is open less what was sold and what was paid in base, never below nothing, and closed with the order;
-    a buy has none. The view that exits decide by says the same.
+    """An open claim is less the sold size and the base fees, never negative, and released with the order; a buy has
+    none. The view used by exits has the same value.
     """
     pool = await create_pool(database)
     try:
@@ -172,8 +172,8 @@ async def test_what_a_sell_may_still_take_counts_its_fees_in_base(database: str)
 
 
 async def test_computed_columns_come_and_go_with_rows_in_place(database: str) -> None:
-    """Rows of before 0030 get their claims and results as it comes; what workers of the release before read and write
-    goes on, and says the same as the columns; they go again and nothing else with them.
+    """Older rows get their claims and results in migration 0030; workers of the previous release read and write as
+    before, consistently with the columns; a downgrade removes only them.
     """
     made = await write_ledger(database, 20)
     await in_schema(database, to("0029", down=True))

@@ -1,4 +1,4 @@
-"""The stack as live has it: Temporal by client certificate, its Web UI by log-in; here on the paper exchange.
+"""The stack as in live: Temporal with client certificates, its Web UI with log-in; here on the paper exchange.
 
 Needs Temporal's production server (`make server`).
 """
@@ -45,7 +45,7 @@ pytestmark = [
 
 @pytest_asyncio.fixture(scope="module")
 async def stack() -> AsyncIterator[LocalStack]:
-    """One stack for the module, its market standing still."""
+    """One stack for the module, whose market doesn't move."""
     async with LocalStack(LocalStackConfig(mtls=True, paper_arguments=["--step"])) as running:
         async with PaperControl(running.paper) as control:
             await control.set_price("BTC-USD", Decimal(50000), Decimal(50001))
@@ -69,13 +69,13 @@ async def command(stack: LocalStack, *arguments: str) -> Outcome:
 
 
 async def temporal(*arguments: str, **environment: str) -> Outcome:
-    """Run the `temporal` command with nothing but this environment."""
+    """Run the `temporal` command with only this environment."""
     program = str(await temporal_binary.ensure_async())
     return await run_command([program, *arguments], {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment})
 
 
 async def test_no_port_of_temporal_answers_without_the_certificate(stack: LocalStack, tmp_path: Path) -> None:
-    """Neither in the clear, nor over TLS, nor with a certificate of somebody else's; with ours it does."""
+    """Neither in clear text, nor over TLS, nor with another certificate; with ours it does."""
     found = certificates.Certificates(stack.data / "tls")
     strange = certificates.ensure(tmp_path / "tls")
     ca = found.ca_file.read_bytes()
@@ -98,7 +98,7 @@ async def test_no_port_of_temporal_answers_without_the_certificate(stack: LocalS
     async def http_answers(http: aiohttp.ClientSession, address: str) -> bool:
         try:
             async with http.get(f"{address}/api/v1/namespaces", ssl=False) as answer:
-                return answer.status != 400  # in the clear it says that it wants TLS
+                return answer.status != 400  # in clear text it answers that it wants TLS
         except (aiohttp.ClientError, TimeoutError):
             return False
 
@@ -112,7 +112,7 @@ async def test_no_port_of_temporal_answers_without_the_certificate(stack: LocalS
 
 
 async def test_every_port_of_temporal_asks_for_a_certificate_before_anything_else(stack: LocalStack) -> None:
-    """Its members' ports, too, whose language is neither HTTP nor gRPC: one who may speak it stops every workflow."""
+    """Its members' ports, too, which use neither HTTP nor gRPC: access to them could stop every workflow."""
     context = ssl.create_default_context(cafile=str(certificates.Certificates(stack.data / "tls").ca_file))
 
     async def refusal(port: int) -> str:
@@ -132,7 +132,7 @@ async def test_every_port_of_temporal_asks_for_a_certificate_before_anything_els
 
 
 async def test_the_ui_servers_own_port_has_files_and_no_more(stack: LocalStack) -> None:
-    """It has no certificate to lend."""
+    """It has no certificate of its own for the API."""
     (port,) = ports_of(stack, "ui-server")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
         async with http.get(f"http://127.0.0.1:{port}/") as answer:
@@ -142,7 +142,7 @@ async def test_the_ui_servers_own_port_has_files_and_no_more(stack: LocalStack) 
 
 
 async def test_the_owner_trades_and_reads_with_the_certificate(stack: LocalStack) -> None:
-    """bottrader's commands, the `temporal` command by the file that `up` names, and the Web UI by its link."""
+    """bottrader's commands, the `temporal` command with the file that `up` names, and the Web UI by its link."""
     bought = await command(stack, "order", "buy", "BTC-USD", "--size", "0.02", "--json")
     assert bought.code == 0, bought.err
     assert bought.json["state"] == "FILLED"
@@ -207,7 +207,7 @@ print(json.dumps(done))
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 async def test_another_user_of_the_machine_gets_nothing_done(stack: LocalStack) -> None:
     """As `nobody`: no file of the stack opens, no port of Temporal and no page answers, and the database's socket is
-    shut.
+    closed.
     """
     files = [str(path) for path in stack.data.rglob("*") if path.is_file()]
     assert stack.ui_url is not None
@@ -232,7 +232,7 @@ async def test_another_user_of_the_machine_gets_nothing_done(stack: LocalStack) 
 
 
 async def test_a_killed_server_is_back_with_its_histories(stack: LocalStack) -> None:
-    """The production server is supervised as the dev server is, and the next order is bought through it."""
+    """The production server is supervised like the dev server, and the next order is bought through it."""
     (server,) = {child for child in psutil.Process().children() if "temporal-server" in " ".join(child.cmdline())}
     client = await connect(load_settings(environ=stack.environment))
     handle = await client.start_workflow("Nothing", id="kept", task_queue="nobody")
@@ -247,7 +247,7 @@ async def test_a_killed_server_is_back_with_its_histories(stack: LocalStack) -> 
 
 
 async def test_what_the_dev_server_began_is_gone_on_with(servers_folder: Path) -> None:
-    """A data folder from before this server was: its open workflows are there."""
+    """The open workflows of a data folder from before this server are there."""
     folder = servers_folder / "before"
     folder.mkdir()
     program = await temporal_binary.ensure_async()
@@ -284,7 +284,7 @@ async def test_what_the_dev_server_began_is_gone_on_with(servers_folder: Path) -
 
 
 async def test_certificates_that_can_not_be_read_are_a_sentence() -> None:
-    """The setting is named, its value isn't."""
+    """The setting is named, not its value."""
     from workers.errors import UserError
 
     missing = {"TEMPORAL_ADDRESS": "127.0.0.1:1", "BOTTRADER_TEMPORAL__TLS_CA_FILE": "/nonexistent/secret-place"}
@@ -294,7 +294,7 @@ async def test_certificates_that_can_not_be_read_are_a_sentence() -> None:
 
 
 async def test_a_temporal_whose_services_left_counts_as_away(stack: LocalStack) -> None:
-    """It still answers for its namespace, but hands out no task: that has to be told as an outage."""
+    """It still answers for its namespace, but dispatches no tasks: that is reported as an outage."""
     found = certificates.Certificates(stack.data / "tls")
     client = await Client.connect(stack.temporal_address, tls=client_tls(found))
     await ask_temporal(client, "orders")
@@ -326,8 +326,8 @@ async def _fails(client: Client) -> bool:
 
 
 async def _leave(port: int, context: ssl.SSLContext) -> None:
-    """Ask a member of Temporal to leave, in its language (TChannel with JSON); another service's port understands
-    nothing of it.
+    """Ask a member of Temporal to leave, in its protocol (TChannel with JSON); another service's port understands
+    nothing.
     """
 
     def framed(kind: int, number: int, payload: bytes) -> bytes:

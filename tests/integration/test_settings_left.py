@@ -1,4 +1,4 @@
-"""A settings file that can't be used stops nothing that stops, and a buy takes the rules that its workers have."""
+"""An invalid settings file prevents no command that stops, and a buy uses its workers' rules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def system(database: str, temporal_server: DevServer) -> AsyncIterator[Tra
 
 
 async def typed(system: TradingSystem, folder: Path, *arguments: str, **changes: str | None) -> Outcome:
-    """`bottrader` as it is typed in a folder; `changes` of the environment, None for what it lacks."""
+    """`bottrader` as typed in a folder; `changes` of the environment, None for missing variables."""
     env = {**environment(system), "BOTTRADER_DATA": str(folder / "data"), **changes}
     argv = [sys.executable, "-m", "cli.main", *arguments]
     return await run_command(argv, {name: value for name, value in env.items() if value is not None}, 120, folder)
@@ -42,7 +42,8 @@ async def typed(system: TradingSystem, folder: Path, *arguments: str, **changes:
 async def test_a_broken_file_stops_no_stop(
     system: TradingSystem, tmp_path: Path, text: str | None, named: str | None
 ) -> None:
-    """Halting and closing go by what is left and say so in one line; the account is the ledger's. Entering refuses."""
+    """Halting and closing use the remaining settings and say so in one line; the account is the ledger's. Entering
+    refuses."""
     if text is not None:
         (tmp_path / "bottrader.toml").write_text(text)
     trade = await system.start(market_buy(system.account))
@@ -59,7 +60,7 @@ async def test_a_broken_file_stops_no_stop(
 
 
 async def test_whatever_stops_looks_or_tells_works_without_the_file(system: TradingSystem, tmp_path: Path) -> None:
-    """Each such command does its work; the doctor fails for the settings; what would enter is refused, undone."""
+    """Each such command does its work; the doctor reports the settings; commands that enter are refused."""
     (tmp_path / "bottrader.toml").write_text("account = 'other'\n[exits\n")
     resting = await system.start(limit_buy(system.account, "0.01", "48000"))
     trade = await system.start(market_buy(system.account))
@@ -89,7 +90,7 @@ async def test_whatever_stops_looks_or_tells_works_without_the_file(system: Trad
 
 
 async def test_a_buy_takes_the_rules_that_are_in_force(system: TradingSystem, tmp_path: Path) -> None:
-    """The exit rules are the workers' and what was set by command, not those of the folder or shell it is typed in."""
+    """The exit rules are the workers' and those set by command, not those of the folder or shell of the command."""
     (tmp_path / "bottrader.toml").write_text("[exits]\nhard_stop_pct = 3\n[triggers.manual.exits]\nsoft_stop_pct = 1\n")
     shell = {"BOTTRADER_EXITS__HARD_STOP_PCT": "4"}
     set_so = await typed(system, tmp_path, "config", "set", "exits.trailing_arm_pct", "9")
@@ -102,7 +103,7 @@ async def test_a_buy_takes_the_rules_that_are_in_force(system: TradingSystem, tm
 
 
 async def test_up_tells_what_is_in_force_and_not_what_its_file_says(system: TradingSystem, tmp_path: Path) -> None:
-    """What was set by command counts in the lines that `up` shows as it starts."""
+    """The lines that `up` shows at its start include settings made by command."""
     sources = read_sources(environ=environment(system))
     assert await lines_at_start(sources) == []
     assert (await typed(system, tmp_path, "config", "set", "dry_run", "true")).code == 0

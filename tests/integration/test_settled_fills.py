@@ -1,4 +1,4 @@
-"""The exchange's own executions in the ledger: a trade id is a product's and one trade may have two orders of ours."""
+"""The exchange's own executions in the ledger: trade ids are per product, and one trade may have two of our orders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AT = datetime(2026, 8, 9, 12, tzinfo=UTC)
 
 
 class FillList:
-    """An exchange of which only the list of executions is asked."""
+    """An exchange of which only the list of executions is used."""
 
     def __init__(self, fills: Sequence[VenueFill]) -> None:
         self._fills = fills
@@ -35,14 +35,14 @@ class FillList:
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database, size=2)
     yield found
     await found.close()
 
 
 async def bought(pool: Pool, symbol: str, exchange_order_id: str) -> None:
-    """An order of ours that has filled 1 at 100, as the stream tells it."""
+    """An order of ours that has filled 1 at 100, as reported by the stream."""
     wanted = intent(exchange_order_id, symbol=symbol)
     await add_order(pool, wanted, exchange_order_id=exchange_order_id)
     update = OrderUpdate(
@@ -73,7 +73,7 @@ def execution(symbol: str, exchange_order_id: str, trade_id: str) -> VenueFill:
 
 
 async def settle(pool: Pool, fills: Sequence[VenueFill]) -> int:
-    """Put them into the ledger."""
+    """Record them in the ledger."""
     return await settle_fills(
         pool,
         FillList(fills),  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ async def settle(pool: Pool, fills: Sequence[VenueFill]) -> int:
 
 
 async def test_a_trade_id_that_two_products_have_is_two_fills(pool: Pool) -> None:
-    """Trade ids count per product, so the same one on another product is another fill."""
+    """Trade ids are unique per product, so the same one on another product is another fill."""
     await bought(pool, "BTC-USD", "x-1")
     await bought(pool, "ETH-USD", "x-2")
     assert await settle(pool, [execution("BTC-USD", "x-1", "7"), execution("ETH-USD", "x-2", "7")]) == 2
@@ -93,7 +93,7 @@ async def test_a_trade_id_that_two_products_have_is_two_fills(pool: Pool) -> Non
 
 
 async def test_one_order_that_can_not_be_settled_does_not_keep_the_others_from_it(pool: Pool) -> None:
-    """What the ledger can't take becomes one incident, however often it is tried; the next order is settled."""
+    """Executions that the ledger refuses are one incident, however often they are tried; the next order is settled."""
     await bought(pool, "BTC-USD", "x-1")
     await bought(pool, "ETH-USD", "x-2")
     taken = "INSERT INTO fills (fill_key, account, symbol, side, exchange_order_id, origin, ingest_via, at) "
@@ -110,8 +110,8 @@ async def test_one_order_that_can_not_be_settled_does_not_keep_the_others_from_i
 
 @pytest.mark.parametrize("off", ["0", "0.02"])
 async def test_executions_add_up_to_the_exchange_s_own_places(pool: Pool, off: str) -> None:
-    """A buy sized in quote ends in a fraction, told as quote divided by price: its executions are taken, and all books
-    have the order's totals; a value that is off by more than rounding is corrected and told.
+    """A buy sized in quote ends in a fraction, reported as quote divided by price: its executions are accepted, and all
+    books have the order's totals; a value that differs by more than rounding is corrected and reported.
     """
     wanted = intent("x-1", symbol="BTC-USD")
     await add_order(pool, wanted, exchange_order_id="x-1")
@@ -148,7 +148,7 @@ async def test_executions_add_up_to_the_exchange_s_own_places(pool: Pool, off: s
 
 @pytest.mark.parametrize("price", ["99.99", "100.01"])
 async def test_what_is_settled_stays_when_the_same_report_comes_again(pool: Pool, price: str) -> None:
-    """The executions say what was paid; the totals that the stream had told before change nothing any more."""
+    """The executions decide what was paid; earlier totals of the stream change nothing any more."""
     await bought(pool, "BTC-USD", "x-1")
     executions = [replace(execution("BTC-USD", "x-1", "7"), price=Decimal(price))]
     assert await settle(pool, executions) == 1
@@ -187,7 +187,7 @@ async def again(pool: Pool, exchange_order_id: str, value: Decimal) -> None:
 
 
 async def test_a_correction_opens_no_closed_trade_again(pool: Pool) -> None:
-    """A closed trade whose entry turns out to have cost a cent more stays closed, with the right cost."""
+    """A closed trade whose entry cost a cent more stays closed, with the right cost."""
     await bought(pool, "BTC-USD", "x-1")
     entry_key = await pool.fetchval("SELECT order_key FROM orders")
     leg = intent("x-2", side=Side.SELL, role=OrderRole.EXIT, entry_key=entry_key)
@@ -205,7 +205,7 @@ async def test_a_correction_opens_no_closed_trade_again(pool: Pool) -> None:
 
 @pytest.mark.parametrize("corrected", ["entry", "exit"])
 async def test_what_an_exit_achieved_follows_a_correction(pool: Pool, corrected: str) -> None:
-    """Executions that differ from the totals of an entry or an exit change what the exit is said to have achieved."""
+    """Executions that differ from the totals of an entry or an exit change the recorded result of the exit."""
     await bought(pool, "BTC-USD", "x-1")
     entry_key = await pool.fetchval("SELECT order_key FROM orders")
     leg = intent("x-2", side=Side.SELL, role=OrderRole.EXIT, entry_key=entry_key)
@@ -226,7 +226,7 @@ async def test_what_an_exit_achieved_follows_a_correction(pool: Pool, corrected:
 
 
 async def test_an_execution_is_as_new_as_the_fill_in_whose_place_it_is(pool: Pool) -> None:
-    """What filled after a balance was read was not in that balance: its execution keeps the later time."""
+    """A fill after a balance was read was not in that balance: its execution keeps the later time."""
     wanted = intent("x-1")
     await add_order(pool, wanted, exchange_order_id="x-1")
     for size in ("0.4", "1"):

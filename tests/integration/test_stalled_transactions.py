@@ -1,4 +1,4 @@
-"""A process that stands still in a transaction (SIGSTOP, a dead machine) does not hold up those that go on."""
+"""A process stopped in a transaction (SIGSTOP, a dead machine) does not block the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMIT = 0.4
 
 @pytest_asyncio.fixture
 async def pool(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger, with a short limit."""
+    """A pool on a new ledger, with a short limit."""
     monkeypatch.setattr(own, "STALLED_MS", int(LIMIT * 1000))
     found = await create_pool(database)
     yield found
@@ -47,7 +47,7 @@ async def waited() -> AsyncIterator[list[float]]:
 
 
 async def _until_free(locked: Callable[[], Transaction]) -> None:
-    """Take the lock and give it back, as soon as that can be."""
+    """Take the lock and release it, as soon as possible."""
     while True:
         with contextlib.suppress(asyncpg.LockNotAvailableError):
             async with locked():
@@ -56,7 +56,7 @@ async def _until_free(locked: Callable[[], Transaction]) -> None:
 
 @pytest.mark.parametrize("of_symbol", [False, True])
 async def test_a_lock_is_free_again_soon(pool: Pool, of_symbol: bool) -> None:
-    """Who takes the lock and then does nothing loses it with its transaction, and can write nothing afterwards."""
+    """An idle holder of the lock loses it with its transaction, and can write nothing afterwards."""
 
     def locked() -> Transaction:
         return symbol_transaction(pool, ACCOUNT, SYMBOL) if of_symbol else account_transaction(pool, ACCOUNT)
@@ -74,7 +74,7 @@ async def test_a_lock_is_free_again_soon(pool: Pool, of_symbol: bool) -> None:
 
 
 async def test_a_queue_of_one_that_stands_still_does_not_get_its_turns(pool: Pool, database: str) -> None:
-    """Five transactions that wait for the lock and stand still give up together, not one after the other."""
+    """Five stopped transactions that wait for the lock give up together, not one after the other."""
     holder, *waiting = [await asyncpg.connect(database) for _ in range(6)]
     try:
         for connection in (holder, *waiting):
@@ -92,7 +92,7 @@ async def test_a_queue_of_one_that_stands_still_does_not_get_its_turns(pool: Poo
 
 
 async def test_long_work_keeps_its_lock_and_leaves_no_limit_behind(pool: Pool) -> None:
-    """A repair that computes for long keeps its transaction; the next transaction on the connection has no limit."""
+    """A repair that computes for long keeps its transaction; the connection's next transaction has no limit."""
     async with pool.acquire() as connection:
         async with connection.transaction():
             await lock_symbol(connection, ACCOUNT, SYMBOL, long=True)
@@ -107,7 +107,7 @@ async def test_long_work_keeps_its_lock_and_leaves_no_limit_behind(pool: Pool) -
 
 
 async def test_many_rows_are_no_way_to_keep_a_lock(pool: Pool, database: str) -> None:
-    """Who stands still in the middle of writing many rows loses what it has written, and others go on soon."""
+    """A process stopped while it writes many rows loses them, and the others continue soon."""
     insert = "INSERT INTO account_controls (account, reason) VALUES ($1, $2)"
     seconds: list[float] = []
 
@@ -121,7 +121,7 @@ async def test_many_rows_are_no_way_to_keep_a_lock(pool: Pool, database: str) ->
     def rows() -> Iterator[tuple[str, str]]:
         for number in range(20):
             if number == 15:
-                # This process stands still until others have got the row that it has written.
+                # This process is stopped until others have got the row that it has written.
                 thread = threading.Thread(target=lambda: asyncio.run(others()))
                 thread.start()
                 thread.join()

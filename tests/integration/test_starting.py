@@ -1,4 +1,4 @@
-"""Starting an id that was used before, with a real Temporal: what becomes of one that has ended depends on its kind."""
+"""Starting a used id with a real Temporal: whether an ended workflow runs again depends on its kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.recording_workflows import RecordingOrder
 
 @dataclass
 class World:
-    """An order that the ledger has, and who starts its workflow."""
+    """An order in the ledger, and the starter of its workflow."""
 
     pool: Pool
     client: Client
@@ -40,7 +40,7 @@ class World:
         return (await self.handle.describe()).run_id
 
     async def completed(self) -> str:
-        """Start the order's workflow and let it complete; the id of that run."""
+        """Start the order's workflow and let it complete. Returns the id of that run."""
         await self.starter.order(self.wanted)
         await self.handle.signal(RecordingOrder.end)
         await self.handle.result()
@@ -49,7 +49,7 @@ class World:
 
 @pytest_asyncio.fixture
 async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
-    """A database, and a worker whose orders end when they are told to."""
+    """A database, and a worker whose orders end on request."""
     pool = await create_pool(database)
     queue = f"orders-{uuid.uuid4().hex[:8]}"
     wanted = intent("decided")
@@ -60,7 +60,7 @@ async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
 
 
 async def test_a_repeated_decision_does_not_run_a_completed_order_again(world: World) -> None:
-    """A strategy's run that is repeated, and a repeated command, leave an order that has completed as it is."""
+    """A strategy's repeated run, and a repeated command, leave a completed order unchanged."""
     first = await world.completed()
     await world.starter.order(world.wanted)
     assert await world.run_id() == first
@@ -70,14 +70,14 @@ async def test_a_repeated_decision_does_not_run_a_completed_order_again(world: W
 
 
 async def test_an_order_of_the_ledger_runs_again_though_it_had_completed(world: World) -> None:
-    """What appears late, or was not recorded to its end, gets its order's workflow again."""
+    """For late or unfinished reports the order's workflow is started again."""
     first = await world.completed()
     await world.starter.resume(world.wanted.order_key)
     assert await world.run_id() != first
 
 
 async def test_a_repeated_decision_starts_an_order_that_was_terminated(world: World) -> None:
-    """A decision whose workflow was ended from outside is carried out when it is repeated."""
+    """A decision whose workflow was terminated is carried out when it is repeated."""
     await world.starter.order(world.wanted)
     first = await world.run_id()
     await world.handle.terminate("a person's mistake")
@@ -86,7 +86,7 @@ async def test_a_repeated_decision_starts_an_order_that_was_terminated(world: Wo
 
 
 async def test_an_order_that_runs_is_left_as_it_is(world: World) -> None:
-    """Starting it again in any way finds the run that there is."""
+    """Starting it again in any way finds the existing run."""
     await world.starter.order(world.wanted)
     first = await world.run_id()
     await world.starter.order(world.wanted)

@@ -1,4 +1,4 @@
-"""The strategy run on the real system: market data from the paper exchange, a matrix, orders with their linkage."""
+"""The strategy run on the real system: market data from the paper exchange, a matrix, orders with linkage."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ CANDLE_COLUMNS = ("account", "symbol", "seconds", "start", "open", "high", "low"
 
 
 class Fixed:
-    """A user's own strategy: it says the same of a symbol each time, and sell above the price at which it turns."""
+    """A user's own strategy: always the same for a symbol, and sell above its turning price."""
 
     def __init__(self, turns_at: float = math.inf, **wishes: str) -> None:
         self._turns_at = turns_at
         self._wishes = {name.upper(): wish for name, wish in wishes.items()}
 
     def decide(self, features: Features) -> Decision:
-        """What was wished for the symbol's base currency."""
+        """The decision set for the symbol's base currency."""
         action = Action(self._wishes.get(features.symbol.partition("-")[0], "hold"))
         if features.close[-1] > self._turns_at:
             action = Action.SELL
@@ -74,7 +74,7 @@ class Fixed:
 async def deciding(
     database: str, temporal: str, *, enabled: bool = True, symbols: SymbolSettings | None = None, **wishes: str | float
 ) -> AsyncIterator[TradingSystem]:
-    """A system whose strategy does what is wished, with market data kept."""
+    """A system whose strategy decides as set, with market data kept current."""
     strategy = StrategySettings(
         enabled=enabled, use=f"{__name__}:Fixed", parameters=dict(wishes), interval_s=Decimal(86_400)
     )
@@ -85,7 +85,7 @@ async def deciding(
         temporal,
         roles=ALL_ROLES | {"strategy"},
         symbols=chosen,
-        # momentum would speak beside it, with the higher score
+        # momentum would vote beside it, with the higher score
         others={"strategy": strategy, "triggers": triggers, "roc": RocSettings(enabled=False)},
     ) as system:
         await ensure_market_data(system.client, system.settings)
@@ -126,7 +126,7 @@ async def run_now(system: TradingSystem) -> StrategyReport:
 
 
 async def run_later(system: TradingSystem, earlier: StrategyReport) -> StrategyReport:
-    """A run after another: schedules count in seconds, and two of the same second are the same run."""
+    """A later run: schedules count in seconds, and two in the same second are the same run."""
 
     async def another() -> StrategyReport | None:
         report = await run_now(system)
@@ -138,7 +138,7 @@ async def run_later(system: TradingSystem, earlier: StrategyReport) -> StrategyR
 async def test_a_buy_becomes_an_order_with_its_linkage_and_once_a_candle(
     database: str, temporal_server: DevServer
 ) -> None:
-    """The run's snapshot, scores and breakdown are on the order, the link and the matrix; the next run buys nothing."""
+    """The run's snapshot, scores and breakdown are in the order, the link and the matrix; the next run buys nothing."""
     async with deciding(database, temporal_server.address, btc="buy") as system:
         report = await run_now(system)
         assert (report.symbols, report.buys, report.sells, report.started) == (2, 1, 0, 1)
@@ -192,7 +192,8 @@ async def close(system: TradingSystem, order_key: str, *, sell: bool) -> TradeOu
 
 
 async def test_a_sell_leaves_the_trade_through_the_matrix(database: str, temporal_server: DevServer) -> None:
-    """A run that says sell closes an open trade that is not losing, as a signal exit, and starts nothing itself."""
+    """A run that decides to sell closes an open trade that is not losing, as a signal exit, and starts nothing
+    itself."""
     async with deciding(database, temporal_server.address, btc="buy", eth="sell", turns_at=50_050) as system:
         await close_a_candle(system, "50000")
         first = await run_now(system)
@@ -203,7 +204,7 @@ async def test_a_sell_leaves_the_trade_through_the_matrix(database: str, tempora
             return bool(await system.value("SELECT count(*) FROM exit_plans WHERE state = 'ARMED'"))
 
         await eventually(armed, what="the trade is protected")
-        # above what the entry cost by more than the fees of both sides
+        # above the entry's cost by more than the fees of both sides
         await system.price("50900")
         await close_a_candle(system, "50900")
         report = await run_later(system, first)
@@ -223,7 +224,7 @@ async def test_a_sell_leaves_the_trade_through_the_matrix(database: str, tempora
 
 
 async def close_a_candle(system: TradingSystem, price: str) -> None:
-    """Let five minutes pass in which bitcoin is traded at `price`, until the tables have them."""
+    """Let five minutes pass in which bitcoin trades at `price`, until the tables have them."""
     for seconds in (300, 0.001):
         await system.control.trade(BTC, price, "0.01")
         await system.control.trade(ETH, "3000", "0.01")
@@ -239,7 +240,7 @@ async def close_a_candle(system: TradingSystem, price: str) -> None:
 
 
 async def test_switched_off_it_writes_the_matrix_and_buys_nothing(database: str, temporal_server: DevServer) -> None:
-    """With strategy.enabled off the decision is stored, and said to have come to nothing."""
+    """With strategy.enabled off the decision is stored as not carried out."""
     async with deciding(database, temporal_server.address, enabled=False, btc="buy") as system:
         report = await run_now(system)
         assert (report.buys, report.started) == (1, 0)
@@ -250,14 +251,14 @@ async def test_switched_off_it_writes_the_matrix_and_buys_nothing(database: str,
 
 
 def printed(out: str) -> Any:
-    """The JSON document behind what the workers of this process have logged."""
+    """The JSON document after the log lines of this process's workers."""
     return json.loads(out[out.index("{\n") :])
 
 
 async def test_people_run_it_and_see_the_matrix(
     database: str, temporal_server: DevServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`strategy run` waits for the report, `strategy show` has the matrix, a symbol's parts, and what isn't there."""
+    """`strategy run` waits for the report, `strategy show` has the matrix, a symbol's parts, and missing data."""
     async with deciding(database, temporal_server.address, enabled=False, btc="buy") as system:
         with pytest.raises(UserError, match="no matrix yet"):
             await show_matrix(system.settings, None, 20, as_json=False)
@@ -277,7 +278,7 @@ async def test_people_run_it_and_see_the_matrix(
 
 
 async def test_the_same_run_again_decides_and_buys_nothing_twice(database: str, temporal_server: DevServer) -> None:
-    """A run that is retried finds what it decided: also one that died between its commit and its first order."""
+    """A retried run finds its decisions: also one that died between its commit and its first order."""
     async with deciding(database, temporal_server.address, btc="buy", eth="buy") as system:
         runs = strategy_runs(system)
         nominal = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
@@ -308,7 +309,7 @@ def strategy_runs(system: TradingSystem) -> StrategyRuns:
 
 
 async def test_stale_data_hold_and_say_so(database: str, temporal_server: DevServer) -> None:
-    """A symbol whose price is older than is allowed is held, with its age as the reason; others go on."""
+    """A symbol whose price is too old is held, with its age as the reason; others continue."""
     async with deciding(database, temporal_server.address, enabled=False, btc="buy", eth="sell") as system:
         workflow = system.client.get_workflow_handle(f"market-data-{system.account}")
         await workflow.cancel()
@@ -327,7 +328,7 @@ async def stopped(system: TradingSystem) -> bool:
 
 
 async def test_live_and_offline_decide_the_same(database: str) -> None:
-    """Candle by candle through the tables, and in one go over arrays: the same actions, triggers and scores."""
+    """Candle by candle through the tables, and at once over arrays: the same actions, triggers and scores."""
     real, window, runs = market_candles(360, 8_000), 300, 60
     strategies = (Weighted(), RocMomentum(RocRules(buy_from=0.4, sell_from=0.4)))
     offline = dict(decide_over(real, strategies, window=window))
@@ -349,7 +350,7 @@ async def test_live_and_offline_decide_the_same(database: str) -> None:
         await pool.execute("INSERT INTO market_prices (account, symbol, price, at) VALUES ('live', $1, 1, now())", BTC)
         seen = set()
         for at in range(window, window + runs - 1):
-            # The newest candle is still open and counts for nothing.
+            # The newest candle is still open and does not count.
             await pool.copy_records_to_table("candles", records=[rows[at]], columns=CANDLE_COLUMNS)
             nominal = rows[at][3]
             request = StrategyRun(account="live", snapshot_id=snapshot_of("live", nominal), nominal_at=nominal)
@@ -365,7 +366,7 @@ async def test_live_and_offline_decide_the_same(database: str) -> None:
 
 
 async def test_what_a_gap_hid_is_read_from_the_exchange(database: str, temporal_server: DevServer) -> None:
-    """Candles that came and went while the stream was down are in the table, as the exchange has them, each once."""
+    """Candles of the time when the stream was down are in the table, as at the exchange, each once."""
     async with deciding(database, temporal_server.address, enabled=False) as system:
         await close_a_candle(system, "50000")
         await system.control.sockets("drop", "market")
@@ -392,7 +393,7 @@ async def test_what_a_gap_hid_is_read_from_the_exchange(database: str, temporal_
 
 
 def test_the_universe_is_what_is_allowed_or_most_traded_and_what_is_held() -> None:
-    """Blocked, closed and thinly traded products are left out; what is held never is; unknown names are said."""
+    """Blocked, closed and thinly traded products are left out; held ones never are; unknown names are reported."""
 
     def product(symbol: str, volume: int, *, halted: bool = False, cancel_only: bool = False) -> Product:
         one = Decimal(1)
@@ -424,7 +425,7 @@ def test_the_universe_is_what_is_allowed_or_most_traded_and_what_is_held() -> No
 async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(
     database: str, failure: BaseException, sentence: str
 ) -> None:
-    """The run fails with the sentence, once told; the first run that works again resolves it."""
+    """The run fails with the sentence, reported once; the first run that works again resolves it."""
     pool = await create_pool(database)
     try:
         await pool.execute(
@@ -456,7 +457,7 @@ async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(
 
 
 async def test_a_changed_list_of_symbols_is_followed_at_once(database: str, temporal_server: DevServer) -> None:
-    """Market data of a symbol that is allowed from now on come within seconds; an unknown name keeps none away."""
+    """Market data of a newly allowed symbol arrive within seconds; an unknown name prevents none."""
     async with trading_system(database, temporal_server.address) as system:
         universe = Universe(allow=(BTC, "GONE-USD"))
         keeper = MarketKeeper(

@@ -1,4 +1,4 @@
-"""`bottrader stream` as a process: recordings from a paper exchange, and what `check` makes of them."""
+"""`bottrader stream` as a process: recordings from a paper exchange, and their checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def paper() -> AsyncIterator[PaperExchange]:
 
 
 async def start(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
-    """`bottrader stream …` as a process of its own."""
+    """`bottrader stream …` in its own process."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cli.main", "stream", *arguments,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, **options,
@@ -51,7 +51,7 @@ async def run(*arguments: str, given: bytes | None = None) -> tuple[int, str, st
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, for a while."""
+    """Wait for it, with a deadline."""
     async with asyncio.timeout(SLACK * 20):
         while True:
             if condition():
@@ -60,7 +60,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def content(file: Path) -> bytes:
-    """What is in the file so far."""
+    """The file's content so far."""
     return file.read_bytes() if file.exists() else b""
 
 
@@ -102,7 +102,7 @@ async def test_a_market_recording_is_as_it_came_and_checks_out(paper: PaperExcha
 
 
 async def test_a_user_recording_masks_its_token_and_shows_the_fills(paper: PaperExchange, tmp_path: Path) -> None:
-    """Ctrl-C ends a recording in good order; the token is not in it, and the fills are those of the exchange."""
+    """Ctrl-C ends a recording properly; the token is not in it, and the fills are those of the exchange."""
     out = tmp_path / "user.jsonl"
     async with PaperControl(paper.addresses()) as control:
         recording = await start(
@@ -131,7 +131,7 @@ async def test_a_user_recording_masks_its_token_and_shows_the_fills(paper: Paper
 
 
 async def test_a_recording_goes_on_after_a_lost_connection(paper: PaperExchange, tmp_path: Path) -> None:
-    """Two connections in one file: the check knows them apart and finds nothing missing."""
+    """Two connections in one file: the check distinguishes them and finds nothing missing."""
     out = tmp_path / "market.jsonl"
     async with PaperControl(paper.addresses()) as control:
         recording = await start(
@@ -152,7 +152,7 @@ async def test_a_recording_goes_on_after_a_lost_connection(paper: PaperExchange,
 
 
 async def test_broken_frames_are_kept_and_counted(paper: PaperExchange, tmp_path: Path) -> None:
-    """A frame that was cut is in the recording as text, and the check names its line."""
+    """A truncated frame is in the recording as text, and the check names its line."""
     out = tmp_path / "market.jsonl"
     async with PaperControl(paper.addresses()) as control:
         await control.fault("malformed", "ticker", count=1, skip=1)
@@ -179,7 +179,7 @@ async def test_a_cut_last_line_is_malformed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("symbols", ["NOPE-USD", "BTC-USD,NOPE-USD"])
 async def test_an_unknown_product_ends_the_recording(paper: PaperExchange, tmp_path: Path, symbols: str) -> None:
-    """The exchange's own words and what to do, at once, and no file without a message in it."""
+    """The exchange's own message and what to do, at once, and no file without a message in it."""
     out = tmp_path / "nope.jsonl"
     code, _, error = await run(
         "record", "--channel", "ticker,book", "--symbols", symbols, "--url", paper.stream_url, "--out", str(out),
@@ -190,7 +190,7 @@ async def test_an_unknown_product_ends_the_recording(paper: PaperExchange, tmp_p
 
 
 async def test_a_recording_that_is_only_refused_gives_up(paper: PaperExchange, tmp_path: Path) -> None:
-    """A key that the exchange does not know is tried five times, and its words are the reason."""
+    """A key that the exchange does not know is tried five times, and its message is the reason."""
     out = tmp_path / "user.jsonl"
     async with PaperExchange(PaperConfig(products=["BTC-USD"])) as other:
         code, _, error = await run(
@@ -221,7 +221,7 @@ async def test_a_recording_that_is_only_refused_gives_up(paper: PaperExchange, t
     ],
 )  # fmt: skip
 async def test_bad_input_is_a_sentence(arguments: list[str], code: int, words: str) -> None:
-    """What is wrong and what to do, an exit code that says whose matter it is, and no traceback."""
+    """The error and what to do, an exit code by its kind, and no traceback."""
     found, _, error = await run(*arguments)
     assert (found, "Traceback" in error) == (code, False)
     assert words in error

@@ -1,4 +1,4 @@
-"""The connection that keeps itself alive, against servers that misbehave on purpose."""
+"""The self-restoring connection, with servers that misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tick(sequence: int, price: str = "2") -> str:
 
 @contextlib.asynccontextmanager
 async def server(handler: Handler, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[str]:
-    """A WebSocket server; its address."""
+    """A WebSocket server. Yields its address."""
     async with serve(handler, "127.0.0.1", 0, ssl=tls, compression=None, **options) as running:
         port = next(iter(running.sockets)).getsockname()[1]
         yield f"{'wss' if tls else 'ws'}://127.0.0.1:{port}"
@@ -68,7 +68,7 @@ def kinds(events: list[StreamEvent]) -> list[str]:
 
 
 async def test_tls_is_checked_against_the_given_root(tmp_path: Path) -> None:
-    """With the right root the stream runs; with another it says why it does not."""
+    """With the right root the stream runs; with another it says why not."""
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     good, other = tmp_path / "ca.pem", tmp_path / "other.pem"
@@ -114,7 +114,7 @@ async def test_a_frame_of_many_megabytes_is_read() -> None:
 
 
 async def test_a_frame_beyond_the_limit_is_a_lost_connection() -> None:
-    """The limit protects memory; the stream goes on with a new connection."""
+    """The limit protects memory; the stream continues with a new connection."""
 
     async def handler(connection: ServerConnection) -> None:
         await connection.send(tick(0))
@@ -128,7 +128,7 @@ async def test_a_frame_beyond_the_limit_is_a_lost_connection() -> None:
 
 
 async def test_silence_is_noticed_by_the_idle_watchdog() -> None:
-    """A server that stays connected and says nothing more is left after the idle time."""
+    """A connected but silent server is disconnected after the idle time."""
 
     async def handler(connection: ServerConnection) -> None:
         await connection.send(tick(0))
@@ -145,7 +145,7 @@ async def test_silence_is_noticed_by_the_idle_watchdog() -> None:
 
 
 async def test_a_peer_that_answers_no_ping_is_left() -> None:
-    """Without heartbeats, pings find the socket that is only half there."""
+    """Without heartbeats, pings detect a half-open socket."""
     closing = asyncio.Event()
 
     async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,7 +156,7 @@ async def test_a_peer_that_answers_no_ping_is_left() -> None:
         key = next(
             line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key")
         )
-        accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())  # noqa: S324 - the protocol's own
+        accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())  # noqa: S324 - defined by the protocol
         text = tick(0).encode()
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -180,7 +180,7 @@ async def test_a_peer_that_answers_no_ping_is_left() -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n\r\nhello", b"\x16\x03\x01 not http\r\n\r\n"])
 async def test_a_server_that_speaks_something_else_is_a_failure(answer: bytes) -> None:
-    """Neither a closed door nor another protocol ends the stream."""
+    """Neither a closed port nor another protocol ends the stream."""
 
     async def raw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -198,7 +198,7 @@ async def test_a_server_that_speaks_something_else_is_a_failure(answer: bytes) -
 
 
 async def test_a_handshake_that_never_ends_is_given_up() -> None:
-    """A server that accepts and never answers costs the open timeout, not more."""
+    """A server that accepts and never answers costs only the open timeout."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"ws://127.0.0.1:{mute.getsockname()[1]}"
         stream = stream_of(url, ReconnectSettings(open_timeout=0.2, backoff_first=0.01))
@@ -209,7 +209,7 @@ async def test_a_handshake_that_never_ends_is_given_up() -> None:
 
 
 async def test_the_name_is_looked_up_at_every_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the venue moves, the next connection finds it."""
+    """When the venue's address changes, the next connection uses it."""
 
     async def handler(connection: ServerConnection) -> None:
         await connection.send(tick(0))
@@ -231,7 +231,7 @@ async def test_the_name_is_looked_up_at_every_connect(monkeypatch: pytest.Monkey
 
 
 async def test_an_unknown_name_is_a_failure_with_its_reason() -> None:
-    """A name that does not resolve is tried again and said."""
+    """A name that does not resolve is tried again and reported."""
     stream = stream_of("ws://no-such-host.invalid")
     (event,) = await take(stream, 1, 20)
     assert isinstance(event, Disconnected)
@@ -241,7 +241,7 @@ async def test_an_unknown_name_is_a_failure_with_its_reason() -> None:
 
 
 async def test_pauses_grow_and_start_anew_after_a_stable_connection() -> None:
-    """Connections that die young are met with growing pauses, though each brought a frame; a stable one resets them."""
+    """Short connections lead to growing pauses, even if each had a frame; a stable one resets them."""
     lives = iter([0.0, 0.0, 0.0, 0.4, 0.0])
 
     async def handler(connection: ServerConnection) -> None:
@@ -253,14 +253,14 @@ async def test_pauses_grow_and_start_anew_after_a_stable_connection() -> None:
         stream = stream_of(url, settings, jitter=lambda: 1.0)
         events = await take(stream, 14)
         lost = [event for event in events if isinstance(event, Disconnected)]
-        # The fourth connection was stable, so the pause after it is the first one again, a quarter of a second.
+        # The fourth connection was stable, so the pause after it is the shortest again, a quarter of a second.
         assert [event.retry_in for event in lost] == [0.25, 0.02, 0.04, 0.25]
         assert {event.failures for event in lost} == {0}
         await stream.aclose()
 
 
 async def test_closing_the_iterator_closes_the_connection() -> None:
-    """Nothing is left behind, whether the consumer ends the stream or is cancelled while it waits."""
+    """Nothing is left running, whether the consumer ends the stream or is cancelled while it waits."""
     gone: asyncio.Queue[bool] = asyncio.Queue()
 
     async def handler(connection: ServerConnection) -> None:
@@ -294,7 +294,7 @@ async def test_closing_the_iterator_closes_the_connection() -> None:
 
 
 async def test_each_subscription_has_its_own_token_and_comes_first() -> None:
-    """The subscribe messages of a connection are sent before anything is read, again at every connection."""
+    """A connection's subscribe messages are sent before anything is read, again for every connection."""
     seen: list[str] = []
 
     async def handler(connection: ServerConnection) -> None:
@@ -309,7 +309,7 @@ async def test_each_subscription_has_its_own_token_and_comes_first() -> None:
 
 
 async def test_binary_and_broken_frames_are_read_as_they_are() -> None:
-    """Bytes that are no text are malformed, not the end; a binary frame with JSON is as good as text."""
+    """Bytes that are not text are malformed, not the end; a binary frame with JSON is read like text."""
 
     async def handler(connection: ServerConnection) -> None:
         await connection.send(tick(0).encode())
@@ -327,19 +327,19 @@ async def test_binary_and_broken_frames_are_read_as_they_are() -> None:
 
 @pytest.mark.parametrize("url", ["http://host", "ws://", "host:80", ""])
 def test_a_wrong_address_is_an_error_at_once(url: str) -> None:
-    """A stream that could never run is not made."""
+    """A stream that could never run is not created."""
     with pytest.raises(ValueError, match="stream address"):
         stream_of(url)
 
 
 def test_a_ca_file_that_is_missing_is_an_error_at_once(tmp_path: Path) -> None:
-    """The trust root is read when the stream is made."""
+    """The trust root is read when the stream is created."""
     with pytest.raises(ValueError, match="CA file"):
         stream_of("wss://host", ca_file=tmp_path / "none.pem")
 
 
 async def test_what_was_sent_before_the_end_is_delivered_to_a_slow_reader() -> None:
-    """Frames that wait for the reader when the venue closes are not lost; the reason of the end comes after them."""
+    """Unread frames when the venue closes are not lost; the reason of the end comes after them."""
     closed = asyncio.Event()
 
     async def handler(connection: ServerConnection) -> None:

@@ -1,4 +1,4 @@
-"""The sweep and what starts the streams, against real PostgreSQL and Temporal."""
+"""The sweep and the start of streams, with real PostgreSQL and Temporal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class World:
 
 @pytest_asyncio.fixture
 async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
-    """A database and a worker that runs recording workflows."""
+    """A database and a worker with recording workflows."""
     pool = await create_pool(database)
     queue = f"orders-{uuid.uuid4().hex[:8]}"
     async with Worker(temporal_client, task_queue=queue, workflows=[RecordingOrder, RecordingMonitor]):
@@ -75,7 +75,7 @@ async def test_an_open_position_without_a_monitor_gets_one_once(world: World) ->
 
 
 async def test_an_unfinished_order_without_a_workflow_is_started_from_its_intent(world: World) -> None:
-    """An order that has not ended goes on from its stored intent; one that has ended, or isn't ours, does not."""
+    """An unfinished order continues from its stored intent; one that has ended, or isn't ours, does not."""
     live, done, external = intent("live"), intent("done"), intent("external", role=OrderRole.EXTERNAL, side=Side.SELL)
     for wanted in (live, done, external):
         await add_order(world.pool, wanted)
@@ -91,7 +91,7 @@ async def test_an_unfinished_order_without_a_workflow_is_started_from_its_intent
 
 
 async def test_an_entry_runs_until_its_trade_is_closed(world: World) -> None:
-    """A filled entry of an open trade is among the running ones; when the trade is closed it is left alone."""
+    """A filled entry of an open trade is among the running ones; after the close it is not."""
     key = await add_trade(world.pool, "a")
     assert (await world.sweep()).orders_started == (key,)
     await world.client.get_workflow_handle(f"order-{key}").terminate()
@@ -101,7 +101,7 @@ async def test_an_entry_runs_until_its_trade_is_closed(world: World) -> None:
 
 
 async def test_what_the_sweep_starts_is_found_like_any_other(world: World) -> None:
-    """Orders and monitors that are started again carry the search attributes and the summary of the first start."""
+    """Orders and monitors that are started again have the search attributes and the summary of the first start."""
     key = await add_trade(world.pool, "a")
     await world.sweep()
     order = await world.client.get_workflow_handle(f"order-{key}").describe()
@@ -114,8 +114,8 @@ async def test_what_the_sweep_starts_is_found_like_any_other(world: World) -> No
 
 
 async def test_what_was_promised_is_told_to_whoever_runs(world: World) -> None:
-    """A close of an open trade and a cancel of an order that works reach the running workflow, in the name that the
-    ledger has; what is done, what nobody has accepted, and another account's are told to nobody.
+    """A close of an open trade and a cancel of a working order reach the running workflow, in the name in the ledger;
+    those that are done, not accepted, or another account's are not sent.
     """
     trade, closed = await add_trade(world.pool, "open"), await add_trade(world.pool, "closed")
     order = intent("works")
@@ -141,7 +141,7 @@ async def test_what_was_promised_is_told_to_whoever_runs(world: World) -> None:
     await monitor.terminate()
 
     async def swept() -> bool:
-        return (await world.sweep()).monitors_started == (trade,)  # what is listed as running is a little late
+        return (await world.sweep()).monitors_started == (trade,)  # the list of running workflows lags a little
 
     await until(swept)
     started = await monitor.query("start", result_type=MonitorStart)
@@ -150,8 +150,8 @@ async def test_what_was_promised_is_told_to_whoever_runs(world: World) -> None:
 
 
 async def test_a_new_monitor_goes_on_with_the_pauses_of_the_one_before(world: World) -> None:
-    """Stops that sold nothing since the last one that did are counted from the ledger: after a termination the pause
-    before the next try is as long as it was. A profit exit's try, which goes back to monitoring, is not.
+    """Stops that sold nothing since the last successful one are counted from the ledger: after a termination the pause
+    before the next attempt is as long as before. A profit exit's attempt, which returns to monitoring, doesn't count.
     """
     refused, never, profit = [await add_trade(world.pool, name) for name in ("refused", "never", "profit")]
     for key, reason, sold in (
@@ -178,7 +178,7 @@ async def test_a_new_monitor_goes_on_with_the_pauses_of_the_one_before(world: Wo
 
 
 class Watchers:
-    """A stand-in for the long activity that only says with what it was called."""
+    """A replacement for the long-running activity that only reports its arguments."""
 
     def __init__(self) -> None:
         self.running: list[WatcherInput] = []
@@ -198,7 +198,7 @@ class Watchers:
 async def test_streams_are_started_once_and_watchers_take_a_new_number_of_shards(
     world: World,
 ) -> None:
-    """Any number of processes may start them; more and fewer shards reach watchers that run already."""
+    """Any number of processes may start them; more or fewer shards reach running watchers."""
     account = f"acc-{uuid.uuid4().hex[:8]}"
     queues = TemporalSettings(streams_queue=f"s-{account}", watchers_queue=f"w-{account}", orders_queue=f"o-{account}")
 
@@ -239,12 +239,12 @@ async def truth(value: object) -> bool:
 
 
 async def has_status(handle: object, status: WorkflowExecutionStatus) -> bool:
-    """Whether the workflow is so by now."""
+    """Whether the workflow has this status by now."""
     return (await handle.describe()).status is status  # type: ignore[attr-defined]
 
 
 async def test_the_schedule_sweeps_and_is_kept_as_a_person_left_it(world: World) -> None:
-    """The sweep runs by its schedule; starting again changes what it does, not that it was paused."""
+    """The sweep runs by its schedule; starting again updates it, but leaves it paused."""
     account = f"acc-{uuid.uuid4().hex[:8]}"
     settings = Settings(account=account, temporal=TemporalSettings(orders_queue=world.queue + "-sweep"))
     starter = Starter(world.pool, world.client, task_queue=world.queue)

@@ -25,7 +25,7 @@ from workers.telemetry import Telemetry, telemetry
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -41,7 +41,7 @@ async def scraped(port: int) -> Mapping[str, float]:
 
 @contextlib.asynccontextmanager
 async def measured_system(database: str, temporal: str, asked: TelemetrySettings) -> AsyncIterator[TradingSystem]:
-    """A system whose workers are measured, as `run_worker` starts them."""
+    """A system with metrics, as `run_worker` starts it."""
     async with (
         trading_system(database, temporal, roles=frozenset()) as system,
         telemetry(system.settings.model_copy(update={"telemetry": asked}), system.pool) as interceptors,
@@ -100,7 +100,7 @@ async def test_no_port_means_nothing_is_measured() -> None:
 
 
 async def test_a_port_in_use_is_a_sentence() -> None:
-    """Who sets a port that is taken is told which setting to change."""
+    """If the configured port is taken, the message says which setting to change."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -111,7 +111,7 @@ async def test_a_port_in_use_is_a_sentence() -> None:
 
 
 def test_what_can_not_be_counted_is_no_failure() -> None:
-    """An activity's answer of any kind passes; memory of attempts is bounded."""
+    """An activity's answer of any kind passes; the memory for attempts is bounded."""
     told = Telemetry(CollectorRegistry())
     for number in range(20_000):
         told.ended("close_trade", None, None, 0.1)

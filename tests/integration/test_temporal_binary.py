@@ -1,4 +1,4 @@
-"""Finding Temporal's program, or getting it, on machines that have this or that; no test reaches the network."""
+"""Finding Temporal's program, or getting it, on differently equipped machines; no test reaches the network."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def program(folder: Path, name: str, text: str) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with an empty cache, nothing on PATH but the shell's tools, and no way to the network."""
+    """A machine with an empty cache, only the shell's tools on PATH, and no network."""
     monkeypatch.setenv("BOTTRADER_CACHE", str(tmp_path / "cache"))
     tools = tmp_path / "tools"
     for name in ("sh", "sleep", "mkdir", "chmod"):
@@ -41,14 +41,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_program_on_path_is_taken(machine: Path) -> None:
-    """What the user installed comes first."""
+    """The user's own program is used first."""
     installed = program(machine / "path", "temporal", WORKING)
     program(machine / "cache/bin", temporal_binary.cached_path().name, WORKING)
     assert temporal_binary.ensure() == installed
 
 
 def test_broken_program_on_path_is_passed_over(machine: Path) -> None:
-    """A program that can't tell its version is none."""
+    """A program that can't report its version is ignored."""
     program(machine / "path", "temporal", BROKEN)
     cached = program(machine / "cache/bin", temporal_binary.cached_path().name, WORKING)
     assert temporal_binary.ensure() == cached
@@ -82,7 +82,7 @@ def test_nothing_works_names_every_way(machine: Path) -> None:
 
 
 def test_a_build_tells_how_far_it_is() -> None:
-    """Modules while Go fetches them, then the packages that it has compiled, of those that the program consists of."""
+    """Modules while Go fetches them, then compiled packages, out of those of the program."""
     assert how_far("", 1298) == ""
     fetching = "go: downloading golang.org/x/sync v0.13.0\ngo: downloading cel.dev/expr v0.20.0\n"
     assert how_far(fetching, 1298) == "2 modules fetched"
@@ -91,7 +91,7 @@ def test_a_build_tells_how_far_it_is() -> None:
 
 
 def test_a_failed_build_says_what_failed_and_not_what_was_compiled_last(machine: Path) -> None:
-    """Go compiles several packages at once, so that the last line of its output may be one that went well."""
+    """Go compiles several packages at once, so the last line of its output may be of a successful one."""
     lines = "errors\n# github.com/a/b\n./b.go:1:2: undefined: c\ngithub.com/d/e"
     program(machine / "path", "go", f"#!/bin/sh\nprintf '{lines}\\n' >&2\nexit 1\n")
     said: list[str] = []
@@ -100,7 +100,7 @@ def test_a_failed_build_says_what_failed_and_not_what_was_compiled_last(machine:
 
 
 def test_build_can_be_given_up(machine: Path) -> None:
-    """A build that is told to stop ends at once, with what it started, and leaves nothing behind."""
+    """A stopped build ends at once, with its children, and leaves nothing behind."""
     marker = machine / "began"
     program(machine / "path", "go", f"#!/bin/sh\necho > {marker}\nsleep 600 &\nwait\n")
     stop = threading.Event()

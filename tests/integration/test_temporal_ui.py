@@ -1,4 +1,4 @@
-"""Temporal's Web UI and HTTP API on paper: the owner's page works, and nothing else does anything."""
+"""Temporal's Web UI and HTTP API on paper: the owner's page works, and everything else is refused."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -31,11 +31,11 @@ class Shown:
     http: aiohttp.ClientSession
 
     async def workflow(self) -> WorkflowHandle[Any, Any]:
-        """A workflow that runs: nobody works on its queue."""
+        """A running workflow without a worker on its queue."""
         return await self.client.start_workflow("Nothing", id=f"ui-{uuid.uuid4()}", task_queue="nobody")
 
     async def cancel(self, base: str, handle: WorkflowHandle[Any, Any], **headers: str) -> int:
-        """Ask for its cancellation as the UI does; returns the status."""
+        """Request its cancellation like the UI. Returns the status."""
         address = f"{base}/api/v1/namespaces/default/workflows/{handle.id}/cancel"
         async with self.http.post(address, headers=headers, data="{}") as answer:
             return answer.status
@@ -85,8 +85,8 @@ async def test_the_owners_page_loads_and_acts(shown: Shown) -> None:
 
 
 async def test_a_short_address_leads_to_each_list(shown: Shown) -> None:
-    """It leads to the UI's own list with the query, which Temporal's API accepts; the UI's page gets our columns first
-    of all its scripts, a workflow's details get none.
+    """It leads to the UI's own list with the query, which Temporal's API accepts; the UI's page gets our columns before
+    its other scripts, a workflow's details get none.
     """
     assert list(shown.gate.views) == list(VIEWS)
     for name, address in shown.gate.views.items():
@@ -106,7 +106,7 @@ async def test_a_short_address_leads_to_each_list(shown: Shown) -> None:
 
 
 async def test_a_history_can_be_downloaded(shown: Shown) -> None:
-    """Whole, over its pages, in the form that replays; also of an id that the UI writes with its signs twice."""
+    """Complete, over its pages, in the form that replays; also for an id that the UI escapes twice."""
     handle = await shown.client.start_workflow("Nothing", id=f"a:{uuid.uuid4()} b", task_queue="nobody")
     for number in range(300):
         await handle.signal("more", number)
@@ -132,19 +132,19 @@ async def test_a_history_can_be_downloaded(shown: Shown) -> None:
     ],
 )
 async def test_a_page_from_elsewhere_cancels_nothing(shown: Shown, headers: dict[str, str]) -> None:
-    """Neither under a rebound name, nor from another origin, nor without saying where it comes from."""
+    """Neither under a rebound name, nor from another origin, nor without an origin."""
     handle = await shown.workflow()
     assert await shown.cancel(shown.gate.url, handle, **headers) == 403
     assert not await asked_to_cancel(handle)
 
 
 async def test_the_servers_own_ports_do_nothing(shown: Shown) -> None:
-    """Whoever finds the ports of the HTTP API and of the UI's files: no request changes or reads anything there."""
+    """On the ports of the HTTP API and of the UI's files no request changes or reads anything."""
     handle = await shown.workflow()
     api, files = shown.server.upstream.api, shown.server.upstream.files
     for host in ("127.0.0.1", "localhost", "evil.test", "nobody.invalid", "*"):
         assert await shown.cancel(api, handle, Host=host, Origin=f"http://{host}") == 403
-    async with shown.http.get(files) as answer:  # its own defence against other pages, which a rebound one can meet
+    async with shown.http.get(files) as answer:  # its own protection, which a rebound page could satisfy
         token = answer.cookies["_csrf"].value
     met = {"X-CSRF-Token": token, "Cookie": f"_csrf={token}", "Authorization": "none"}
     for prefix in ("", "/api", "/x", "/^/*api", "/^", "//api/.."):
@@ -156,7 +156,7 @@ async def test_the_servers_own_ports_do_nothing(shown: Shown) -> None:
 
 
 async def test_an_address_that_is_not_the_uis_is_refused(shown: Shown) -> None:
-    """The gate passes on what begins with our own addresses and doesn't climb out of them."""
+    """The gate passes on only paths below our own addresses."""
     for path in ("/api/../nexus/x", "/_app/../api/v1/namespaces", "/.."):
         reader, writer = await _raw(shown.gate.url, f"GET {path} HTTP/1.1")
         assert b" 403 " in await reader.readline()
@@ -211,7 +211,7 @@ async def test_a_link_logs_in_once(shown: Shown, tmp_path: Path) -> None:
 
 
 async def test_a_taken_port_is_an_error(shown: Shown) -> None:
-    """The gate never goes to another port than the one that was asked for."""
+    """The gate never uses another port than the requested one."""
     port = int(shown.gate.url.rsplit(":", 1)[1])
     with pytest.raises(UserError, match=f"Port {port} .*--ui-port") as caught:
         await UiGate(UiGateConfig(shown.server.upstream, port=port)).start()
@@ -219,7 +219,7 @@ async def test_a_taken_port_is_an_error(shown: Shown) -> None:
 
 
 async def test_a_version_that_can_not_be_shut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the options mean something else to the program that was found, it isn't used."""
+    """If the options mean something else in the program found, it isn't used."""
     monkeypatch.setattr(dev_server, "PUBLIC_PATH", "/ui")
     program = await temporal_binary.ensure_async()
     server = DevServer(DevServerConfig(program=program, log=tmp_path / "log"))

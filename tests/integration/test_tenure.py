@@ -1,4 +1,4 @@
-"""Whoever holds a stream's lease: goes on where the holder before stood, and leaves nothing running behind."""
+"""A stream's lease: the next holder continues where the previous one stopped, and leaves nothing running."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SHORT = LeaseTerms(seconds=0.6, renew_seconds=0.15, wait_seconds=0.02)
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh database."""
+    """A pool on a new database."""
     opened = await create_pool(database)
     yield opened
     await opened.close()
 
 
 def quiet(_: Any = None) -> None:
-    """A heartbeat that nobody hears."""
+    """A heartbeat without a receiver."""
 
 
 async def test_the_next_holder_goes_on_where_the_last_one_stood(pool: Pool) -> None:
-    """Counts of the stream's row are carried on, under a greater epoch."""
+    """Counts of the stream's row continue, under a greater epoch."""
     async with tenure_of(NAME, pool, FakeExchange(), ACCOUNT, LONG, quiet) as first:
         first.position.connections, first.position.gaps = 3, 1
         await first.save_position()
@@ -43,7 +43,7 @@ async def test_the_next_holder_goes_on_where_the_last_one_stood(pool: Pool) -> N
 
 
 async def test_nothing_in_the_background_outlives_the_lease(pool: Pool) -> None:
-    """Background work is stopped while the lease is still held, so a successor never runs beside it."""
+    """Background work is stopped while the lease is still held, so a successor never runs at the same time."""
     seen: list[bool] = []
     begun = asyncio.Event()
 
@@ -62,7 +62,7 @@ async def test_nothing_in_the_background_outlives_the_lease(pool: Pool) -> None:
 
 
 async def test_a_lost_lease_ends_the_tenure_and_its_background(pool: Pool) -> None:
-    """When another holder has the lease, the body and what it started stop, and the error says so."""
+    """When another holder has the lease, the body and its background work stop, and the error says so."""
     ended = asyncio.Event()
 
     async def work() -> None:
@@ -83,7 +83,7 @@ async def test_a_lost_lease_ends_the_tenure_and_its_background(pool: Pool) -> No
 
 
 async def test_heartbeats_say_what_is_waited_for_and_then_where_the_stream_stands(pool: Pool) -> None:
-    """Who waits names the lease; who holds it tells its epoch, its position and its own counts."""
+    """A waiting process names the lease; the holder reports its epoch, its position and its own counts."""
     beats: list[dict[str, Any]] = []
 
     async def waiting() -> None:

@@ -1,4 +1,4 @@
-"""Two accounts in one ledger, perhaps of other venues: neither sees the other's market or decisions (RISK-7)."""
+"""Two accounts in one ledger, perhaps on different venues: neither sees the other's market or decisions (RISK-7)."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission on its own."""
+    """Admission alone."""
     async with desk_at_a_paper_exchange(database) as running:
         yield running
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_each_account_has_its_venues_last_word_of_every_candle(pool: Pool, seed: int) -> None:
-    """Whatever two venues say of one product's candles, each table has what `domain.candles` says of its own venue."""
+    """For any candles from two venues, each table has the result of `domain.candles` for its own venue."""
     dice = random.Random(seed)
     last = START + 4 * CANDLE
     wanted: dict[str, dict[datetime, tuple[Candle, bool]]] = {OURS: {}, THEIRS: {}}
@@ -90,7 +90,7 @@ async def test_each_account_has_its_venues_last_word_of_every_candle(pool: Pool,
 
 
 async def test_a_correction_with_less_volume_is_taken_and_not_taken_back_by_the_stream(pool: Pool) -> None:
-    """A busted trade's volume goes with it; the stream, which then repeats the old word, doesn't bring it back."""
+    """A cancelled trade's volume is removed; the stream, which repeats the old version, doesn't bring it back."""
     table = CandleTable(pool, OURS)
     wrong = Candle(BTC, START, *map(Decimal, (50000, 50100, 49900, 50050, 11)))
     right = replace(wrong, close=Decimal(50000), volume=Decimal(10))
@@ -111,7 +111,7 @@ async def test_a_correction_with_less_volume_is_taken_and_not_taken_back_by_the_
 
 
 async def test_prices_are_each_accounts_own(desk: Desk) -> None:
-    """Another venue's touch, day and last price of the same product are not those that this account's gates see."""
+    """Another venue's touch, day and last price of the same product are not visible to this account's gates."""
     ours = desk.policy
     await desk.balance("100000")
     await desk.market(BTC, bid="50000", ask="50001", price="50000", change_24h="0.01")
@@ -134,7 +134,7 @@ async def test_prices_are_each_accounts_own(desk: Desk) -> None:
 
 
 async def test_the_matrix_and_what_it_decided_are_each_accounts_own(pool: Pool) -> None:
-    """Another account's newer row sells nothing of ours, is no decision of ours, and `why` doesn't tell of it."""
+    """Another account's newer row sells nothing of ours, is no decision of ours, and is not in `why`."""
     store, now = StrategyStore(pool), datetime.now(UTC)
     snapshots = {account: str(uuid.uuid4()) for account in (OURS, THEIRS)}
     for account, ago, action in ((OURS, 30, Action.HOLD), (THEIRS, 5, Action.SELL)):
@@ -160,7 +160,7 @@ async def test_the_matrix_and_what_it_decided_are_each_accounts_own(pool: Pool) 
 
 
 async def test_an_account_keeps_its_past_as_long_as_it_says_itself(desk: Desk) -> None:
-    """The keeper of an account that keeps one day leaves another's candles and matrix of last week where they are."""
+    """The keeper of an account that keeps one day leaves another's candles and matrix of last week."""
     pool, old = desk.pool, datetime.now(UTC) - timedelta(days=5)
     for account in (OURS, THEIRS):
         await pool.execute(

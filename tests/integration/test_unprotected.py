@@ -1,4 +1,4 @@
-"""How long positions had no watcher, measured against a real database."""
+"""How long positions had no watcher, measured with a real database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TERMS = LeaseTerms(seconds=6.0, renew_seconds=1.5)
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
@@ -39,7 +39,7 @@ async def tenure(
     from_the_start: bool = False,
     server_time: Callable[[], Awaitable[datetime]] = _right,
 ) -> None:
-    """A watcher takes the lease, holds the plans `late` seconds after now, measures, and gives the lease up."""
+    """A watcher takes the lease, holds the plans `late` seconds after now, measures, and releases the lease."""
     lease = await acquire(pool, NAME, "test", TERMS)
     assert lease is not None
     time = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0, server_time=server_time)
@@ -51,7 +51,7 @@ async def tenure(
 
 
 async def seconds(pool: Pool, key: str) -> float:
-    """What is stored for a trade."""
+    """The stored seconds of a trade."""
     return float(await pool.fetchval("SELECT unprotected_seconds FROM trades WHERE entry_key = $1", key))
 
 
@@ -72,7 +72,7 @@ async def test_from_the_first_fill_to_a_held_plan(pool: Pool) -> None:
 
 @pytest.mark.parametrize("ahead", [120.0, -120.0])
 async def test_a_fill_is_timed_by_the_exchanges_clock(pool: Pool, ahead: float) -> None:
-    """A clock that is off neither invents nor hides the time for which nobody watched."""
+    """A wrong clock neither adds nor hides unwatched time."""
 
     async def server_time() -> datetime:
         return datetime.now(UTC) + timedelta(seconds=ahead)
@@ -87,7 +87,7 @@ async def test_a_fill_is_timed_by_the_exchanges_clock(pool: Pool, ahead: float) 
 
 
 async def test_an_exchange_that_does_not_tell_its_time_hides_nothing(pool: Pool) -> None:
-    """Without an answer the measurement waits for a few tries, and is then made by our clock."""
+    """Without an answer the measurement waits for a few attempts, and is then made by our clock."""
 
     async def server_time() -> datetime:
         raise Unavailable("no")
@@ -106,7 +106,7 @@ async def test_an_exchange_that_does_not_tell_its_time_hides_nothing(pool: Pool)
 
 
 async def test_between_two_tenures_of_the_lease(pool: Pool) -> None:
-    """The time from an earlier watcher's last sign of life to the next one's first look is added."""
+    """The time from an earlier watcher's last heartbeat to the next one's first check is added."""
     key = await add_trade(pool, "a")
     await pool.execute("UPDATE trades SET opened_at = now()")
     await tenure(pool, key)
@@ -135,7 +135,7 @@ async def test_a_watcher_that_lost_its_lease_writes_nothing(pool: Pool) -> None:
 
 
 async def test_an_open_position_that_nobody_watches_is_missed_while_it_is_so(pool: Pool) -> None:
-    """The look-out sees a product with an open plan whose part has no watcher, and nothing else."""
+    """The check finds a product with an open plan whose shard has no watcher, and nothing else."""
     await ask_watchers(pool, ACCOUNT, 1)
     await add_trade(pool, "a")
     with pytest.raises(LookupError, match="the price of BTC-USD is not watched"):

@@ -1,4 +1,4 @@
-"""The user stream against real PostgreSQL and Temporal: no fact is lost, none does anything twice."""
+"""The user stream with real PostgreSQL and Temporal: no fact is lost, and none has an effect twice."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, client: Client | None = None) -> AsyncIterator[asyncio.Task[None]]:
-        """A reader that runs during the block."""
+        """A running reader during the block."""
         before = len(self.exchange.user_streams)
         task = asyncio.create_task(self.stream(client).run(UserStreamInput(account=ACCOUNT), self.beats.append))
         try:
@@ -89,7 +89,7 @@ class World:
         )
 
     async def unrouted(self) -> int:
-        """Facts that have not arrived."""
+        """Facts that have not been routed."""
         return int(await self.pool.fetchval("SELECT count(*) FROM raw_facts WHERE routed_at IS NULL"))
 
 
@@ -100,7 +100,7 @@ async def truth(value: object) -> bool:
 
 @pytest_asyncio.fixture
 async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
-    """A database, an exchange, and a worker that runs recording workflows."""
+    """A database, an exchange, and a worker with recording workflows."""
     pool = await create_pool(database)
     queue = f"orders-{uuid.uuid4().hex[:8]}"
     async with Worker(temporal_client, task_queue=queue, workflows=[RecordingOrder, RecordingMonitor]):
@@ -109,7 +109,7 @@ async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
 
 
 async def told(handle: WorkflowHandle[Any, Any]) -> list[OrderUpdate]:
-    """What the order's workflow was told."""
+    """The messages to the order's workflow."""
     return await handle.query(RecordingOrder.updates)
 
 
@@ -136,12 +136,12 @@ async def test_a_report_is_stored_and_reaches_its_workflow(world: World) -> None
 
 
 async def truth_of_count(world: World) -> bool:
-    """Whether every fact has arrived."""
+    """Whether this many facts have all been routed."""
     return await world.unrouted() == 0
 
 
 async def test_many_updates_of_one_order_become_few_signals(world: World) -> None:
-    """While a signal is under way newer totals replace the waiting one, and the last word is always told."""
+    """While a signal is under way newer totals replace the waiting one, and the last totals are always sent."""
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     handle = await world.order_workflow(wanted)
@@ -157,13 +157,13 @@ async def test_many_updates_of_one_order_become_few_signals(world: World) -> Non
 
 
 async def all_stored(world: World, count: int) -> bool:
-    """Whether at least `count` facts are stored and all have arrived."""
+    """Whether at least `count` facts are stored and all have been routed."""
     stored = await world.pool.fetchval("SELECT count(*) FROM raw_facts WHERE source = 'websocket'")
     return stored >= count and await world.unrouted() == 0
 
 
 async def test_a_late_fill_of_an_ended_workflow_is_recorded_and_protected(world: World) -> None:
-    """Without a workflow to tell, the ledger records the fill itself and the position gets its monitor."""
+    """Without a workflow to signal, the ledger records the fill itself and the position gets its monitor."""
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     async with world.running():
@@ -176,15 +176,15 @@ async def test_a_late_fill_of_an_ended_workflow_is_recorded_and_protected(world:
 
 
 async def monitor_start(handle: WorkflowHandle[Any, Any]) -> Any:
-    """What the monitor was started with, once it is."""
+    """The monitor's input, once it is started."""
     try:
         return await handle.query(RecordingMonitor.start)
-    except Exception:  # noqa: BLE001 - it is not there yet
+    except Exception:  # noqa: BLE001 - it does not exist yet
         return None
 
 
 async def test_a_fill_while_the_stream_was_down_is_found_by_rest(world: World) -> None:
-    """After a reconnect and after a gap, REST tells what the stream missed, by list and by order."""
+    """After a reconnect and after a gap, REST has what the stream missed, by list and by order."""
     old = datetime.now(UTC) - timedelta(days=20)
     first, second = intent("a"), intent("b")
     names = [
@@ -192,7 +192,7 @@ async def test_a_fill_while_the_stream_was_down_is_found_by_rest(world: World) -
         await add_order(world.pool, second, exchange_order_id="x-2"),
     ]
     handles = [await world.order_workflow(item) for item in (first, second)]
-    # Filled before anybody listened, and too old for the list: only a look at the order itself finds it.
+    # Filled before the stream was open, and too old for the list: only a read of the order itself finds it.
     world.exchange.history["x-1"] = order("x-1", names[0], size="1", status=VenueStatus.FILLED, at=old)
     async with world.running():
         assert (await until(lambda: told(handles[0])))[-1].source is StatusSource.ORDER_HISTORY
@@ -207,7 +207,7 @@ async def test_a_fill_while_the_stream_was_down_is_found_by_rest(world: World) -
 
 
 async def test_one_order_that_cant_be_read_by_its_id_holds_up_no_catch_up(world: World) -> None:
-    """All others are found and what is known moves on; that one is asked for until it can be read."""
+    """All others are found and the position advances; that one is requested until it can be read."""
     old = datetime.now(UTC) - timedelta(days=20)
     wanted = [intent("a"), intent("b")]
     names = [await add_order(world.pool, item, exchange_order_id=f"x-{n}") for n, item in enumerate(wanted)]
@@ -225,7 +225,7 @@ async def test_one_order_that_cant_be_read_by_its_id_holds_up_no_catch_up(world:
 
 
 async def caught_up(world: World) -> Any:
-    """The position's row, once a catch-up was complete and is written."""
+    """The position's row, once a catch-up is complete and written."""
     return await world.pool.fetchrow("SELECT * FROM stream_positions WHERE caught_up_to IS NOT NULL AND gaps > 0")
 
 
@@ -263,7 +263,7 @@ async def test_catch_up_goes_on_until_rest_answers(world: World) -> None:
 
 
 async def test_an_order_that_is_not_ours_is_adopted(world: World) -> None:
-    """An external order is recorded without a workflow, and again changes nothing."""
+    """An external order is recorded without a workflow, and a repeat changes nothing."""
     async with world.running():
         for size in ("0.5", "1", "1"):
             world.exchange.push_order(order("x-9", "somebody-elses", size=size))
@@ -286,7 +286,7 @@ async def test_a_strangers_order_under_our_id_is_not_taken_for_ours(world: World
 
 
 async def test_what_makes_no_sense_is_kept_and_stops_nothing(world: World) -> None:
-    """A malformed message and one that no database takes are stored, counted, and the next report is routed."""
+    """A malformed message and one that no database accepts are stored, counted, and the next report is routed."""
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     handle = await world.order_workflow(wanted)
@@ -301,7 +301,7 @@ async def test_what_makes_no_sense_is_kept_and_stops_nothing(world: World) -> No
 
 
 async def test_facts_of_a_crashed_reader_are_routed_by_the_next(world: World) -> None:
-    """While Temporal is away facts are stored; whoever reads next takes them where they belong."""
+    """While Temporal is down facts are stored; the next reader routes them."""
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     handle = await world.order_workflow(wanted)
@@ -309,14 +309,14 @@ async def test_facts_of_a_crashed_reader_are_routed_by_the_next(world: World) ->
     async with world.running(nowhere):
         world.exchange.push_order(order("x-1", name, size="1", status=VenueStatus.FILLED))
         await until(world.unrouted)
-    world.exchange.history.clear()  # nothing but the stored fact knows of the fill
+    world.exchange.history.clear()  # only the stored fact has the fill
     async with world.running():
         assert (await until(lambda: told(handle)))[-1].filled_size == 1
         await until(lambda: truth_of_count(world))
 
 
 async def test_reports_during_a_cut_of_the_database_arrive(world: World) -> None:
-    """What is read while every database connection is cut is stored and routed as soon as there is one again."""
+    """Reports received while every database connection is cut are stored and routed as soon as there is one again."""
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     handle = await world.order_workflow(wanted)
@@ -331,7 +331,7 @@ async def test_reports_during_a_cut_of_the_database_arrive(world: World) -> None
 
 
 async def test_a_stalled_reader_stores_nothing(world: World) -> None:
-    """A reader whose lease another has by now is refused by the database."""
+    """A reader whose lease has another holder by now is refused by the database."""
     stalled = await acquire(world.pool, user_stream_lease(ACCOUNT), "stalled", OPTIONS.lease)
     assert stalled is not None
     await world.pool.execute("UPDATE leases SET epoch = epoch + 1")
@@ -347,7 +347,7 @@ async def test_a_stalled_reader_stores_nothing(world: World) -> None:
 
 
 async def test_balances_and_fees_are_kept(world: World) -> None:
-    """Balances are read at the start and after fills, with when they were asked and answered; gone ones are empty."""
+    """Balances are read at the start and after fills, with the times of request and answer; removed ones are empty."""
     world.exchange.money = {
         "USD": Balance("USD", Decimal("900.5"), Decimal(100)),
         "BTC": Balance("BTC", Decimal(1), Decimal(0)),
@@ -364,7 +364,7 @@ async def test_balances_and_fees_are_kept(world: World) -> None:
 
 
 async def test_what_an_ended_order_gives_back_is_read(world: World) -> None:
-    """An order that ends without a fill held something: it is available again without waiting for the next round."""
+    """An order that ends without a fill had a hold: it is available again without waiting for the next read."""
     world.exchange.money = {"USD": Balance("USD", Decimal(900), Decimal(100))}
     async with world.running():
         await until(lambda: world.pool.fetchval("SELECT hold = 100 FROM balances"))
@@ -374,7 +374,7 @@ async def test_what_an_ended_order_gives_back_is_read(world: World) -> None:
 
 
 async def test_an_outage_is_told_once_and_resolved(world: World) -> None:
-    """Ten failures in a row are an incident, which is over when the stream is back."""
+    """Ten consecutive failures are an incident, resolved when the stream is back."""
     async with world.running():
         stream = world.exchange.user_streams[-1]
         for failures in (9, 10, 11, 12):
@@ -386,12 +386,12 @@ async def test_an_outage_is_told_once_and_resolved(world: World) -> None:
 
 
 async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None:
-    """The workflow's activity gives its lease up on shutdown, and another worker goes on within seconds."""
+    """The workflow's activity releases its lease on shutdown, and another worker continues within seconds."""
     queue = f"streams-{uuid.uuid4().hex[:8]}"
     long = UserStreamOptions(lease=LeaseTerms(seconds=30, renew_seconds=1, wait_seconds=0.05), save_seconds=0.1)
 
     async def worker() -> Worker:
-        # A process has a client of its own.
+        # A process has its own client.
         address = world.client.service_client.config.target_host
         return Worker(
             await Client.connect(address, data_converter=pydantic_data_converter),
@@ -424,7 +424,7 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None
 
 @asynccontextmanager
 async def resting_at_paper(world: World) -> AsyncIterator[tuple[PaperControl, WorkflowHandle[Any, Any], str]]:
-    """The real adapter with a paper exchange, at which an order for 0.1 rests: its control, workflow and id."""
+    """The real adapter with a paper exchange, where an order for 0.1 rests: its control, workflow and id."""
     config = PaperConfig(step=True, products=["BTC-USD"], private_rate=0, public_rate=0, connection_rate=0)
     async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", "50000", "50001")
@@ -478,8 +478,8 @@ async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection
 
 
 async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None:
-    """A fill without a price, a side that can't be read, no orders at all: REST tells, or an incident says it doesn't;
-    nothing is booked at no price, and the rest goes on.
+    """A fill without a price, an unreadable side, no orders at all: REST has the answer, or an incident says that it
+    doesn't; nothing is booked without a price, and the rest continues.
     """
     async with resting_at_paper(world) as (control, handle, order_id):
         for kind, size in (("no_price", "0.01"), ("unknown_side", "0.02"), ("null_orders", "0.03")):
@@ -493,7 +493,7 @@ async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None
         unclear = "SELECT sentence FROM incidents WHERE kind = 'order_unclear' AND (resolved_at IS NULL) = $1"
         assert "without a price" in await until(lambda: world.pool.fetchval(unclear, True))
         assert not await filled(handle, "0.04")
-        await control.sockets("drop", "user")  # the list that is asked for then has a row that can't be read, too
+        await control.sockets("drop", "user")  # the list that is then requested has an unreadable row, too
         other = await control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
         adopted = "SELECT filled_size = 0.01 FROM attempts WHERE exchange_order_id = $1"
         await control.clear_faults(fault)
@@ -508,8 +508,8 @@ async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None
 async def test_an_end_is_sent_on_with_what_the_order_itself_has_filled(
     world: World, monkeypatch: pytest.MonkeyPatch, status: VenueStatus, lags: str
 ) -> None:
-    """The stream tells an end, however named, without the last fill; while the order's answers are older than that
-    nothing is sent on, and the first that shows the end goes before what was told.
+    """The stream reports an end, of any kind, without the last fill; while the order's answers are older than that
+    nothing is sent on, and the first that shows the end goes before the stream's report.
     """
     monkeypatch.setattr(unclear_orders, "_LOOK_AT_END", 20.0)
     wanted = intent("a")
@@ -547,9 +547,9 @@ async def test_the_end_of_a_whole_order_is_not_looked_at(world: World) -> None:
 
 
 async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(world: World) -> None:
-    """A sell can take what is not its trade's where another trade, the pool or an entry at work has of the coin, or
-    where nobody knows (an order that isn't in the journal, for one); what closed trades left as dust doesn't count, and
-    no buy is asked about. A sell whose sending isn't answered yet is known by our id.
+    """A sell can take coins that are not its trade's if another trade, the pool or a working entry has some, or if that
+    is unknown (such as with an order missing in the journal); dust of closed trades doesn't count, and buys are not
+    checked. A sell whose sending isn't answered yet is known by our id.
     """
     key = await add_trade(world.pool, "a")
     sell = intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key)
@@ -592,8 +592,8 @@ async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(wor
 
 @pytest.mark.parametrize("reader", ["the same", "the next"])
 async def test_an_end_of_an_order_that_is_not_known_yet_frees_its_claim_once_it_is(world: World, reader: str) -> None:
-    """An end without a price names our order by the exchange's id only, before its sending is answered: what it hasn't
-    sold is free once the journal has that id, and the monitor is told, also where the reader has died meanwhile and no
+    """An end without a price names our order by the exchange's id only, before its sending is answered: its unsold size
+    is released once the journal has that id, and the monitor is signalled, also if the reader has died meanwhile and no
     read works.
     """
     key = await add_trade(world.pool, "a")
@@ -623,7 +623,7 @@ async def test_an_end_of_an_order_that_is_not_known_yet_frees_its_claim_once_it_
 
 
 async def test_a_claim_that_a_reader_freed_before_it_died_is_told_by_the_next(world: World) -> None:
-    """A reader frees what an exit that has ended claims, and dies before it tells the monitor, which waits for that."""
+    """A reader releases an ended exit's claim, and dies before it signals the monitor, which waits for that."""
     keys = [await add_trade(world.pool, name) for name in ("a", "b")]
     for key in keys:
         await add_order(world.pool, intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key))
@@ -636,11 +636,11 @@ async def test_a_claim_that_a_reader_freed_before_it_died_is_told_by_the_next(wo
 
 
 async def ended(handle: WorkflowHandle[Any, Any]) -> bool:
-    """Whether the order's workflow has been told of an end."""
+    """Whether the order's workflow got an end."""
     return any(update.status.final for update in await told(handle))
 
 
 async def filled(handle: WorkflowHandle[Any, Any], size: str) -> bool:
-    """Whether the order's workflow has been told of this filled size."""
+    """Whether the order's workflow got this filled size."""
     updates = await told(handle)
     return bool(updates) and updates[-1].filled_size == Decimal(size)

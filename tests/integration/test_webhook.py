@@ -1,4 +1,4 @@
-"""Alerts over a real socket into the real system: decisions, idempotency, and what is refused."""
+"""Alerts over a real socket into the real system: decisions, idempotency, and refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from workflows.order import OrderWorkflow
 
 @pytest_asyncio.fixture
 async def webhook(database: str, temporal_server: DevServer) -> AsyncIterator[Webhook]:
-    """A webhook on a system of its own."""
+    """A webhook on its own system."""
     async with trading_system(database, temporal_server.address) as system:
         async with webhook_on(system) as found:
             yield found
@@ -51,7 +51,8 @@ async def webhook(database: str, temporal_server: DevServer) -> AsyncIterator[We
 
 
 async def test_an_alert_becomes_an_order_with_its_whole_linkage(webhook: Webhook) -> None:
-    """The answer has the ids that exchange, ledger and Temporal know the order by; the ledger has all that decided."""
+    """The answer has the order's ids at the exchange, in the ledger and in Temporal; the ledger has the whole
+    decision."""
     answer = await webhook.send(
         buy(
             "k1",
@@ -93,7 +94,7 @@ async def test_an_alert_becomes_an_order_with_its_whole_linkage(webhook: Webhook
 
 
 async def test_the_same_key_gets_the_same_decision_and_never_a_second_order(webhook: Webhook) -> None:
-    """Sent again, whether at once, together or after the order has ended, an alert stays one order."""
+    """A repeated alert, at once, concurrently or after the order has ended, stays one order."""
     alert = buy("again")
     answers = await asyncio.gather(*(webhook.send(alert) for _ in range(8)))
     assert {answer.status_code for answer in answers} == {200}
@@ -122,7 +123,7 @@ async def test_the_same_key_with_another_body_is_refused(webhook: Webhook) -> No
 
 
 async def test_an_alert_without_key_and_time_is_refused_however_it_is_proven(webhook: Webhook) -> None:
-    """A signature's time names no alert, as each retry is signed anew; the alert's own time does."""
+    """A signature's time doesn't identify an alert, as each retry is signed again; the alert's own time does."""
     alert = {"symbol": "BTC-USD", "action": "buy", "dry_run": True}
     for answer in (
         await webhook.send(alert),
@@ -140,8 +141,8 @@ async def test_an_alert_without_key_and_time_is_refused_however_it_is_proven(web
 
 
 async def test_the_answer_warns_of_what_may_not_be_meant(webhook: Webhook) -> None:
-    """A limit far from the market and a stop that the costs alone reach are told with the decision, again when it is
-    repeated; an order that is as it is meant has no warning, and none is refused for it.
+    """A limit far from the market and a stop within the costs are reported with the decision, again when it is
+    repeated; a usual order has no warning, and none is refused for it.
     """
     system = webhook.system
     await system.pool.execute(
@@ -167,7 +168,7 @@ async def test_the_answer_warns_of_what_may_not_be_meant(webhook: Webhook) -> No
 
 
 async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None:
-    """A close sells the product's open trades; sent again it does not touch a trade that was opened since."""
+    """A close sells the product's open trades; repeated it does not affect a trade opened since."""
     system = webhook.system
     first = (await webhook.send(buy("b1"))).json()["order_key"]
 
@@ -223,7 +224,7 @@ async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None
 
 
 async def test_a_hodl_product_is_not_sold_by_an_alert(webhook: Webhook) -> None:
-    """What is on the HODL list is never sold by the system, and an alert is not a person."""
+    """A HODL product is never sold by the system, and an alert is not a person."""
     symbols = webhook.system.settings.symbols.model_copy(update={"hodl": ("BTC-USD",)})
     webhook.system.settings = webhook.system.settings.model_copy(update={"symbols": symbols})
     async with webhook_on(webhook.system) as strict:
@@ -234,7 +235,7 @@ async def test_a_hodl_product_is_not_sold_by_an_alert(webhook: Webhook) -> None:
 async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
     database: str, temporal_server: DevServer
 ) -> None:
-    """Nobody decides in time: the sender is told so, and the same key later gets the decision of the one order."""
+    """Without a decision in time the sender is told so, and the same key later gets the decision of the one order."""
     async with (
         trading_system(database, temporal_server.address) as system,
         webhook_on(system, decision_timeout_s="0.5") as webhook,
@@ -249,7 +250,7 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
         assert answer.order_key is not None
         handle = system.client.get_workflow_handle(f"order-{answer.order_key}")
         await handle.terminate("nobody will ever take it")
-        # The workflow is gone, the alert's own row is not: the same alert starts the same order again.
+        # The workflow is deleted, the alert's own row is not: the same alert starts the same order again.
         later = (await webhook.send(buy("slow"))).json()
         assert (later["decision"], later["order_key"], later["repeated"]) == ("admitted", answer.order_key, True)
         system._started.append(answer.order_key)
@@ -277,11 +278,12 @@ async def test_a_close_for_which_no_workflow_runs_is_kept(webhook: Webhook) -> N
     assert await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT'") == "tradingview"
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------
 
 
 async def test_a_signature_is_over_time_and_body(webhook: Webhook) -> None:
-    """A signed alert is taken; another body, secret or time under the signature is not, nor is an old or future one."""
+    """A signed alert is accepted; another body, secret or time under the signature is not, nor is an old or future
+    one."""
     alert = buy("signed", dry_run=True)
     assert (await webhook.signed(alert)).json()["sender"] == "strategist"
     now = time.time()
@@ -335,7 +337,7 @@ async def test_a_token_in_the_body_is_taken_and_never_kept(webhook: Webhook, cap
 
 
 async def test_an_old_alert_is_told_what_was_decided_while_it_was_new(webhook: Webhook) -> None:
-    """An alert whose time has passed is refused, unless its key is known: then it is its stored decision."""
+    """An expired alert is refused, unless its key is known: then it gets its stored decision."""
     alert = buy("aged", time=int(time.time()) - 2, dry_run=True)
     assert (await webhook.send(alert)).json()["gate"] == "DRY_RUN"
     async with webhook_on(webhook.system, replay_window_s=1) as strict:
@@ -345,7 +347,7 @@ async def test_an_old_alert_is_told_what_was_decided_while_it_was_new(webhook: W
 
 
 async def test_ten_megabytes_are_refused_before_they_are_read(webhook: Webhook) -> None:
-    """A body above the limit is refused by its length, and by what has come of it where no length is said."""
+    """A body above the limit is refused by its length, and by the bytes received if no length is given."""
     large = await webhook.send(b'{"note": "' + b"x" * 10_000_000 + b'"}')
     assert (large.status_code, large.json()["error"]["code"]) == (413, "BODY_TOO_LARGE")
 
@@ -360,7 +362,7 @@ async def test_ten_megabytes_are_refused_before_they_are_read(webhook: Webhook) 
 
 
 async def test_who_sends_slowly_is_cut_off(webhook: Webhook) -> None:
-    """Headers or a body that never end are not waited for."""
+    """Endless headers or bodies are not waited for."""
     async with webhook_on(webhook.system, body_timeout_s="0.3") as brief:
         answer = await raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -442,7 +444,8 @@ async def test_a_symbol_that_the_exchange_has_not_is_refused_by_its_gate(webhook
 
 
 async def test_too_many_and_too_many_at_once_are_put_off(webhook: Webhook) -> None:
-    """Rate and concurrency limits answer 429 and 503 with the seconds to wait, nothing is done, people hear of it."""
+    """Rate and concurrency limits answer 429 and 503 with the seconds to wait; nothing is done, and people are
+    notified."""
     async with webhook_on(webhook.system, requests_per_minute=6, burst=2) as slow:
         answers = [await slow.send(buy(f"r{number}", dry_run=True)) for number in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -460,7 +463,8 @@ async def test_too_many_and_too_many_at_once_are_put_off(webhook: Webhook) -> No
 
 
 async def test_it_lives_and_says_what_it_needs(webhook: Webhook) -> None:
-    """Health is of the process, readiness of what a decision needs, and the schema shows the alert with examples."""
+    """Health is the process's, readiness is that of a decision's requirements, and the schema has the alert with
+    examples."""
     assert (await webhook.http.get("/health")).json() == {"ok": True}
     ready = await webhook.http.get("/ready")
     assert (ready.status_code, ready.json()) == (200, {"ok": True, "database": True, "temporal": True})
@@ -498,7 +502,7 @@ async def _cut_off(address: str) -> Client:
 
 
 async def test_while_a_server_is_away_the_same_key_may_be_sent_again(webhook: Webhook) -> None:
-    """Without ledger or Temporal alerts are put off by 503; once both are there, the same key is one order."""
+    """Without ledger or Temporal alerts get 503; once both are back, the same key is one order."""
     system = webhook.system
     nowhere = await asyncpg.create_pool(f"postgresql://nobody@127.0.0.1:{free_port()}/none", min_size=0, timeout=1)
     try:
@@ -521,7 +525,7 @@ async def test_while_a_server_is_away_the_same_key_may_be_sent_again(webhook: We
 
 
 async def test_whatever_its_schema_allows_or_forbids_it_never_fails(webhook: Webhook, tmp_path: Path) -> None:
-    """Hundreds of generated requests, good and bad by the schema: no 5xx, and every answer is as the schema says."""
+    """Hundreds of generated requests, valid and invalid by the schema: no 5xx, and every answer fits the schema."""
     url = f"{webhook.http.base_url}/openapi.json"
     done = await run_command(
         [

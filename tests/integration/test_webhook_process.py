@@ -1,4 +1,4 @@
-"""`bottrader web` as a process: on the local stack, told to stop, and without anybody who may send."""
+"""`bottrader web` as a process: on the local stack, on shutdown, and without senders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workers.stack.processes import Child, Command, free_port, python_environmen
 
 @pytest_asyncio.fixture(scope="module")
 async def stack() -> AsyncIterator[LocalStack]:
-    """A throw-away stack that takes alerts, with a market of 50,000/50,001."""
+    """A throw-away stack that accepts alerts, with a market of 50,000/50,001."""
     config = LocalStackConfig(ui=False, web=True, paper_arguments=["--step"])
     async with LocalStack(config) as found, PaperControl(found.paper) as control:
         await control.set_price("BTC-USD", "50000", "50001")
@@ -32,7 +32,7 @@ async def stack() -> AsyncIterator[LocalStack]:
 
 
 async def test_the_stack_takes_alerts_with_its_own_token(stack: LocalStack) -> None:
-    """The token that the stack makes is for its owner's eyes only, and an alert with it is decided on."""
+    """The stack's token is readable by its owner only, and an alert with it is decided."""
     assert stack.webhook_url is not None
     assert stack.webhook_token is not None
     assert stack.webhook_token.stat().st_mode & 0o777 == 0o600
@@ -47,7 +47,7 @@ async def test_the_stack_takes_alerts_with_its_own_token(stack: LocalStack) -> N
 
 
 async def test_limits_change_while_it_runs(stack: LocalStack) -> None:
-    """A limit that is set by command holds for the next alerts, without a restart."""
+    """A limit set by command applies to the next alerts, without a restart."""
     assert stack.webhook_url is not None
     assert stack.webhook_token is not None
     headers = {"Authorization": f"Bearer {stack.webhook_token.read_text().strip()}"}
@@ -66,7 +66,7 @@ async def test_limits_change_while_it_runs(stack: LocalStack) -> None:
 
 
 async def test_a_database_that_stands_still_holds_nobody_up(stack: LocalStack) -> None:
-    """A frozen ledger is a 503 within seconds for all who ask, and the same keys are decided once it goes on."""
+    """A frozen ledger is a 503 within seconds for everybody, and the same keys are decided once it continues."""
     assert stack.webhook_url is not None
     assert stack.webhook_token is not None
     headers = {"Authorization": f"Bearer {stack.webhook_token.read_text().strip()}"}
@@ -96,7 +96,7 @@ async def test_a_database_that_stands_still_holds_nobody_up(stack: LocalStack) -
 
 
 async def test_told_to_stop_it_ends_at_once(stack: LocalStack) -> None:
-    """SIGTERM ends the process with exit code 0, also while a connection is kept open."""
+    """SIGTERM ends the process with exit code 0, also with an open connection."""
     port = free_port()
     env = {**stack.environment, "BOTTRADER_WEBHOOK__SENDERS__X__SECRET": "0123456789abcdef"}
     child = await Child.start(
@@ -126,7 +126,7 @@ async def test_told_to_stop_it_ends_at_once(stack: LocalStack) -> None:
 
 
 async def test_without_senders_it_does_not_start(stack: LocalStack) -> None:
-    """Nobody could prove who they are, so nothing listens: one sentence and exit code 2."""
+    """Nobody could authenticate, so nothing listens: one sentence and exit code 2."""
     done = await run_command(
         [sys.executable, "-m", "cli.main", "web", "--port", "0"],
         {**os.environ, **stack.environment, "PYTHONPATH": str(ROOT)},
@@ -136,7 +136,7 @@ async def test_without_senders_it_does_not_start(stack: LocalStack) -> None:
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what is refused
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - this is refused
 async def test_it_listens_beyond_loopback_only_behind_a_proxy(stack: LocalStack, host: str) -> None:
     """Tokens would cross the network in clear text: one sentence and exit code 2, until a setting allows it."""
     env = {**os.environ, **stack.environment, "PYTHONPATH": str(ROOT), "BOTTRADER_WEBHOOK__HOST": host}
@@ -148,7 +148,7 @@ async def test_it_listens_beyond_loopback_only_behind_a_proxy(stack: LocalStack,
     child = await Child.start(
         Command(
             name="web",
-            argv=[*argv, "--host", "0.0.0.0"],  # noqa: S104 - what is allowed by the setting
+            argv=[*argv, "--host", "0.0.0.0"],  # noqa: S104 - allowed by the setting
             log=stack.data / "logs" / "web-proxy.log",
             env=env | {"BOTTRADER_WEBHOOK__BEHIND_PROXY": "true"},
         )
@@ -164,7 +164,7 @@ async def test_it_listens_beyond_loopback_only_behind_a_proxy(stack: LocalStack,
 
 
 async def test_two_senders_never_share_a_secret(stack: LocalStack) -> None:
-    """A secret that two have would not tell which one sends."""
+    """A secret shared by two would not show which one sends."""
     secrets = {f"BOTTRADER_WEBHOOK__SENDERS__{name}__TOKEN": "0123456789abcdef" for name in ("A", "B")}
     done = await run_command(
         [sys.executable, "-m", "cli.main", "web", "--port", "0"],

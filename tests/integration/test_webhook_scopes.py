@@ -1,4 +1,4 @@
-"""Scopes of senders over a real socket into the real system: what is outside is refused, told and counted once."""
+"""Scopes of senders over a real socket into the real system: alerts outside are refused, reported and counted once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.stack.dev_server import DevServer
 
 @pytest_asyncio.fixture
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
-    """A system of its own."""
+    """A separate system."""
     async with trading_system(database, temporal_server.address) as found:
         yield found
         for row in await found.rows("SELECT order_key FROM orders WHERE role = 'ENTRY'"):
@@ -30,15 +30,15 @@ def scope(**bounds: Any) -> dict[str, Any]:
 
 
 async def gates(webhook: Webhook, *alerts: dict[str, Any]) -> list[str | None]:
-    """By what each alert is refused; None for one that isn't."""
+    """The gate that refused each alert; None if it wasn't refused."""
     answers = [(await webhook.send(alert)).json() for alert in alerts]
     assert all(answer["decision"] in ("refused", "admitted", "closing", "nothing_to_close") for answer in answers)
     return [answer.get("gate") for answer in answers]
 
 
 async def test_what_is_outside_a_senders_scope_is_refused_and_told(system: TradingSystem) -> None:
-    """Another product, trigger or action, and an order that is too large, is a decision with its own code, kept under
-    its key, no order, and an incident; what is inside is traded.
+    """Another product, trigger or action, and an order that is too large, is a decision with its own code, stored under
+    its key, without an order, and an incident; alerts inside are traded.
     """
     bounds = scope(symbols=["BTC-USD"], triggers=["webhook"], actions=["buy", "close"], max_order_quote=150)
     outside = [
@@ -67,7 +67,7 @@ async def test_what_is_outside_a_senders_scope_is_refused_and_told(system: Tradi
 
 
 async def test_a_sell_takes_what_no_trade_owns_only_where_its_sender_may(system: TradingSystem) -> None:
-    """Coins that a person holds beside the trades are not an alert's to sell, unless the settings say so."""
+    """An alert can't sell coins that a person holds outside the trades, unless the settings allow it."""
     await system.control.deposit("BTC", "1")
     await open_books(system.pool, system.account, BTC="1")
     sell = {"symbol": "BTC-USD", "action": "sell", "size_base": "0.5"}
@@ -80,8 +80,8 @@ async def test_a_sell_takes_what_no_trade_owns_only_where_its_sender_may(system:
 
 
 async def test_a_burst_gets_no_more_orders_than_a_day_has(system: TradingSystem) -> None:
-    """Of many alerts at once, each sent twice, as many are orders as the day allows, and a repeated one counts once;
-    what a gate refuses and a close count nothing, and another day is another day.
+    """Of many concurrent alerts, each sent twice, as many are orders as the day allows, and a repeated one counts once;
+    refusals by gates and closes don't count, and another day is counted separately.
     """
     async with webhook_on(system, **scope(orders_per_day=3)) as webhook:
         assert (

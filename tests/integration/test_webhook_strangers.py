@@ -1,4 +1,4 @@
-"""What strangers may do to the webhook: be refused, cheaply, without standing in anybody's way."""
+"""Unauthenticated requests to the webhook: refused at low cost, without delaying anybody."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.stack.dev_server import DevServer
 
 @pytest_asyncio.fixture
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
-    """A system of its own."""
+    """A separate system."""
     async with trading_system(database, temporal_server.address) as found:
         yield found
 
@@ -32,8 +32,8 @@ async def _incidents(webhook: Webhook) -> list[tuple[str, str, dict[str, str]]]:
 async def test_failed_proofs_are_put_off_and_never_a_proven_sender(
     system: TradingSystem, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The sixth guess of a minute is put off whatever it is, in one line of log; at the same address alerts by header,
-    by signature and by a token in the body are decided on.
+    """The sixth guess of a minute is delayed, in one line of log; from the same address alerts with a header, a
+    signature or a token in the body are decided.
     """
     async with webhook_on(system, failures_per_minute=5) as webhook:
         guesses = [await webhook.send(buy("g", token=f"guess-number-{number}"), token=None) for number in range(6)]
@@ -55,7 +55,7 @@ async def test_failed_proofs_are_put_off_and_never_a_proven_sender(
 
 
 async def test_nothing_is_parsed_for_who_proves_nothing(system: TradingSystem) -> None:
-    """Whatever form the body of a stranger has, the answer is that nothing says who sends it."""
+    """For any body of an unauthenticated request, the answer is that nothing says who sends it."""
     async with webhook_on(system) as webhook:
         for body in (b"", b"[" * 5000, b"\xff", b'{"a": 1e99999999999999999999}', b"9" * 16_000, b'{"a": 1, "a": 2}'):
             answer = await webhook.send(body, token=None)
@@ -83,7 +83,7 @@ async def test_idle_connections_block_no_alert(system: TradingSystem) -> None:
 async def test_what_is_not_http_is_counted_and_not_written_out(
     system: TradingSystem, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A hundred requests that are no HTTP, or want another protocol, are a few lines of log."""
+    """A hundred requests that are not HTTP, or want another protocol, are a few lines of log."""
     async with webhook_on(system) as webhook:
         for _ in range(50):
             assert (await raw(webhook, b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
@@ -95,8 +95,8 @@ async def test_what_is_not_http_is_counted_and_not_written_out(
 
 
 async def test_each_unusable_alert_of_a_sender_is_an_incident_once(system: TradingSystem) -> None:
-    """Senders neither show the answer nor ask again: who, which key, field and why is told, of a close at once; the
-    same again is not told twice, and no token is in it.
+    """Senders neither show the answer nor retry: sender, key, field and reason are reported, for a close at once; a
+    repeat is not reported again, and no token is in it.
     """
     async with webhook_on(system) as webhook:
         bad = [
@@ -134,7 +134,8 @@ async def test_each_unusable_alert_of_a_sender_is_an_incident_once(system: Tradi
 
 
 async def test_a_close_is_done_whatever_its_record_says(system: TradingSystem) -> None:
-    """An indicator that is no number, a price, a note of two lines keep no position open; what can be is stored."""
+    """An indicator that is not a number, a price, a note of two lines don't prevent a close; valid fields are
+    stored."""
     async with webhook_on(system) as webhook:
         for number, more in enumerate(
             (

@@ -1,4 +1,4 @@
-"""A sell that is refused because something else holds the coins says what, and how they are sold all the same."""
+"""A sell refused because something else holds the coins names the holder and how to sell all the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.ledger_rows import add_order, add_trade, intent
 
 
 async def test_what_holds_the_coins_is_named(database: str) -> None:
-    """The protection at the exchange, an exit under way, a trade that owns them, a sell from the pool."""
+    """The protection at the exchange, a working exit, a trade that owns them, a sell from the pool."""
     pool = await create_pool(database, size=2)
     try:
         key = await add_trade(pool, "held", notify=False)

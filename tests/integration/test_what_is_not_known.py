@@ -1,4 +1,4 @@
-"""What isn't known refuses an entry: it is asked for at once, waited for shortly, and never counted as zero or one."""
+"""Unknown facts refuse an entry: they are requested at once, waited for briefly, and never counted as zero or one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BALANCES, BOOK = "GET /accounts", "GET /product_book"
 
 @pytest_asyncio.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """Admission without a limit on positions, before anybody has read a balance."""
+    """Admission without a limit on positions, before any balance has been read."""
     async with desk_at_a_paper_exchange(database) as running:
         running.policy = replace(running.policy, max_position=Decimal(1), max_open_buys=100)
         yield running
 
 
 def soon(desk: Desk, size: str = "0.001", price: str = "49000", **given: Any) -> OrderIntent:
-    """A limit entry whose decision holds for a moment, so that it waits no longer."""
+    """A limit entry whose decision is valid for a moment, so that it doesn't wait longer."""
     return limit_buy(desk.account, size, price, valid_until=datetime.now(UTC) + timedelta(seconds=0.4), **given)
 
 
@@ -40,7 +40,7 @@ async def decided(desk: Desk, intent: OrderIntent) -> tuple[Admission, dict[str,
 
 
 async def aged(desk: Desk, **by: float) -> None:
-    """The balance was told so long ago."""
+    """Date the balance this long ago."""
     await desk.pool.execute(
         """UPDATE balances SET asked_at = asked_at - $2::interval, answered_at = answered_at - $2::interval
            WHERE account = $1""",
@@ -50,7 +50,8 @@ async def aged(desk: Desk, **by: float) -> None:
 
 
 async def test_the_first_entry_reads_the_balance_itself(desk: Desk) -> None:
-    """Nobody has read one: the entry does, stores all of it, and is held to it; the next one finds it there."""
+    """No balance has been read: the entry reads it, stores all of it, and is held to it; the next one finds it
+    there."""
     await desk.control.set_price("ETH-USD", "3000", "3001")
     assert (await desk.admit(soon(desk))).accepted
     stored = await desk.value("SELECT available + hold FROM balances WHERE currency = 'USD'")
@@ -64,7 +65,7 @@ async def test_the_first_entry_reads_the_balance_itself(desk: Desk) -> None:
 
 
 async def test_without_a_balance_nothing_is_bought(desk: Desk) -> None:
-    """None, one of three days ago, one of the day after tomorrow, while the exchange tells none: refused, a person's
+    """None, one of three days ago, one of the day after tomorrow, while the exchange returns none: refused, a person's
     order too, by either gate that needs it; as soon as the exchange answers, the entry passes."""
     told: tuple[tuple[dict[str, float], str], ...] = (
         ({}, "has not reported"),
@@ -96,14 +97,14 @@ async def test_without_a_balance_nothing_is_bought(desk: Desk) -> None:
 
 
 async def test_an_entry_waits_for_the_balance_while_its_decision_is_valid(desk: Desk) -> None:
-    """The exchange's first answers fail, a later one doesn't: the entry is admitted by it."""
+    """The exchange's first reads fail, a later one doesn't: the entry is admitted by it."""
     await desk.control.fault("server_error", BALANCES, count=1)
     intent = limit_buy(desk.account, "0.001", "49000", valid_until=datetime.now(UTC) + timedelta(seconds=60))
     assert (await desk.admit(intent)).accepted
 
 
 async def test_what_is_held_for_orders_that_nobody_knows_is_not_available(desk: Desk) -> None:
-    """Of 10,000 are 9,900 held by the exchange: 100 are there. What own orders hold counts once."""
+    """Of 10,000 the exchange holds 9,900: 100 are available. Holds of own orders count once."""
     await desk.balance("100", hold="9900")
     refused, numbers = await decided(desk, soon(desk, "0.01"))
     assert refused.gate == "INSUFFICIENT_BALANCE"
@@ -115,18 +116,18 @@ async def test_what_is_held_for_orders_that_nobody_knows_is_not_available(desk: 
     assert (await desk.admit(soon(desk, "0.1"))).accepted
     reserved = await desk.value("SELECT reserved_quote FROM orders WHERE account = $1", desk.account)
     for at_exchange in (reserved, reserved - 1, Decimal(0)):
-        # The exchange holds what it reserved, a little less as its rate is lower, or nothing as it isn't there yet.
+        # The exchange holds the reservation, a little less as its rate is lower, or nothing as it hasn't arrived yet.
         await desk.balance(str(10_000 - at_exchange), hold=str(at_exchange))
         refused, numbers = await decided(desk, soon(desk, "0.2"))
         assert Decimal(numbers["available"]) == 10_000 - reserved
-    # Beyond it 3,000 are held for somebody that we don't know.
+    # In addition 3,000 are held for an unknown order.
     await desk.balance(str(7_000 - reserved), hold=str(reserved + 3_000))
     refused, numbers = await decided(desk, soon(desk, "0.2"))
     assert Decimal(numbers["available"]) == 7_000 - reserved
 
 
 async def test_a_crossed_book_and_a_time_in_the_future_are_asked_again(desk: Desk) -> None:
-    """The touch that is kept is crossed, or dated two days ahead: the exchange is asked, and without its answer the
+    """The cached touch is crossed, or dated two days ahead: the exchange is read again, and without its answer the
     entry is refused, a person's too."""
     await desk.balance("100000")
     ahead = datetime.now(UTC) + timedelta(days=2)
@@ -148,7 +149,7 @@ async def test_a_crossed_book_and_a_time_in_the_future_are_asked_again(desk: Des
 
 
 async def test_what_is_held_is_never_worth_what_it_once_cost(desk: Desk) -> None:
-    """Without a fresh price the exchange is asked; where it tells none, how much a symbol may hold isn't known."""
+    """Without a fresh price the exchange is read; if it has none, the worth of a held symbol is unknown."""
     desk.policy = replace(desk.policy, max_position=Decimal("0.1"))
     await desk.balance("10000")
     await desk.market(bid="50000", ask="50001", price="50000")
@@ -161,14 +162,14 @@ async def test_what_is_held_is_never_worth_what_it_once_cost(desk: Desk) -> None
     await desk.control.clear_faults(fault)
     refused, numbers = await decided(desk, soon(desk, "0.1"))
     assert (refused.gate, numbers["worth"]) == ("SKIP_POSITION_TOO_LARGE", "40000")
-    # A price that is kept and fresh is taken before the one that was asked for.
+    # A fresh cached price is used before a requested one.
     await desk.market("ETH-USD", price="2000")
     refused, numbers = await decided(desk, soon(desk, "0.1"))
     assert numbers["worth"] == "30000"
 
 
 async def test_losses_in_other_currencies_count_at_the_rate_of_their_close(desk: Desk) -> None:
-    """Of EUR there is no rate: refused. With one, 400 EUR are 440 USD, and stay so; a hundredth of a bitcoin is 500."""
+    """Without a EUR rate: refused. With one, 400 EUR are 440 USD, and stay so; a hundredth of a bitcoin is 500."""
     await desk.balance("100000")
     await desk.trade("-400", symbol="BTC-EUR", price="40000")
     refused, numbers = await decided(desk, soon(desk))
@@ -211,8 +212,8 @@ async def test_a_rate_counts_in_the_currency_that_it_is_in(desk: Desk) -> None:
 
 
 async def test_a_day_that_is_known_in_part_refuses_and_halts_nobody(desk: Desk) -> None:
-    """600 USD are lost of 500 that may be, and what a trade in EUR brought isn't known: it may have made more than
-    that, so entries are refused, and nobody is halted until it is known."""
+    """600 USD of an allowed 500 are lost, and a trade's result in EUR is unknown: it may have gained more than that, so
+    entries are refused, and nobody is halted until it is known."""
     await desk.balance("100000")
     await desk.trade("-600")
     await desk.trade("700", symbol="BTC-EUR", price="40000")
@@ -225,8 +226,8 @@ async def test_a_day_that_is_known_in_part_refuses_and_halts_nobody(desk: Desk) 
 
 
 async def test_a_day_ends_at_midnight_in_utc_and_a_halt_does_not(desk: Desk) -> None:
-    """A loss of the last microsecond of yesterday is none of today's, one of the first is; who was halted by it stays
-    halted when the day is over.
+    """A loss in the last microsecond of yesterday is not today's, one in the first is; a halt because of it stays when
+    the day is over.
     """
     await desk.balance("100000")
     key = await desk.trade("-600")
@@ -243,7 +244,7 @@ async def test_a_day_ends_at_midnight_in_utc_and_a_halt_does_not(desk: Desk) -> 
 
 async def test_the_days_result_is_the_sum_of_what_is_known(desk: Desk) -> None:
     """Trades in three currencies and an alias, some rates unknown: the gate has each at its rate, to the last digit,
-    and names the currencies of which it has none; the account's own currency may be any."""
+    and names the currencies without one; the account's own currency may be any."""
     chance = random.Random(7)
     symbols = {"USD": "BTC-USD", "USDC": "BTC-USDC", "EUR": "BTC-EUR", "BTC": "ETH-BTC"}
     for own, alias in (("USD", "USDC"), ("USD", "USDC"), ("EUR", "EUR"), ("BTC", "BTC")):
@@ -263,7 +264,7 @@ async def test_the_days_result_is_the_sum_of_what_is_known(desk: Desk) -> None:
                     "UPDATE trades SET quote_rate = $2, quote_rate_currency = $3 WHERE entry_key = $1", key, rate, own
                 )
                 expected += pnl * rate
-            elif own != "USD" or currency != "BTC":  # BTC in USD the exchange tells
+            elif own != "USD" or currency != "BTC":  # the exchange has BTC in USD
                 missing.add(currency)
             else:
                 await desk.pool.execute("UPDATE trades SET quote_rate = 50000 WHERE entry_key = $1", key)

@@ -1,7 +1,7 @@
-"""Paper and live can't meet, as processes go about it: commands, worker and stack on a ledger that isn't theirs.
+"""Paper and live can't meet, at the level of processes: commands, worker and stack on a ledger that isn't theirs.
 
-Live's settings name the real exchange and nothing else, so where an exchange has to answer, a paper exchange is handed
-over in its place, which no setting can do.
+Live settings name the real exchange only, so if an exchange must answer, a paper exchange is passed in instead, which
+no setting can do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _LIVE = {"BOTTRADER_MODE": "live", "BOTTRADER_EXCHANGE__KEY_FILE": "/nobody/key.
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Any]:
-    """A pool on a fresh ledger."""
+    """A pool on a new ledger."""
     found = await create_pool(database)
     yield found
     await found.close()
@@ -69,7 +69,7 @@ async def _command(folder: Path, *arguments: str, **environ: str) -> Outcome:
 async def test_no_command_of_paper_opens_lives_ledger(
     pool: Any, database: str, tmp_path: Path, arguments: list[str]
 ) -> None:
-    """One sentence that names both modes and the way to a ledger of its own, exit code 2, and nothing has changed."""
+    """One sentence that names both modes and how to get a separate ledger, exit code 2, and nothing has changed."""
     await establish(pool, FakeExchange(), Brought("live", "main", "coinbase"))
     done = await _command(tmp_path, *arguments, DATABASE_URL=database)
     assert done.code == 2, done.err
@@ -109,7 +109,7 @@ async def test_live_is_disarmed_whatever_is_wrong_with_the_settings_file(
 async def test_a_ledger_that_is_slow_to_say_whose_it_is_is_opened_by_nobody_else(
     pool: Any, database: str, temporal_server: DevServer, tmp_path: Path, arguments: list[str]
 ) -> None:
-    """The first connection is never answered, as at a database under load; whoever opens another looks again."""
+    """The first connection is never answered, as with a database under load; a later one checks again."""
     await establish(pool, FakeExchange(), Brought("live", "main", "coinbase"))
     (tmp_path / "fills.csv").write_text(
         "id,time,symbol,side,size,price,fee\n1,2025-01-01T00:00:00Z,BTC-USD,BUY,1,50000,0\n"
@@ -135,7 +135,7 @@ async def test_no_command_of_live_opens_papers_ledger(pool: Any, database: str, 
 
 
 async def test_a_live_start_on_papers_folder_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    """The folder's paper exchange says whose it is, also where the ledger was never stamped; nothing is written."""
+    """The folder's paper exchange identifies it, also if the ledger was never stamped; nothing is written."""
     (tmp_path / "data" / "paper").mkdir(parents=True)
     key = tmp_path / "key.json"
     key.write_text('{"name": "organizations/o/apiKeys/k", "privateKey": "p"}')
@@ -152,7 +152,7 @@ async def test_a_live_start_on_papers_folder_is_refused_before_anything_starts(t
 
 
 async def test_a_paper_start_on_lives_ledger_is_refused(pool: Any, database: str, tmp_path: Path) -> None:
-    """The stack looks before it migrates or starts a worker."""
+    """The stack checks before it migrates or starts a worker."""
     await establish(pool, FakeExchange(), Brought("live", "main", "coinbase"))
     stack = LocalStack(
         LocalStackConfig(
@@ -166,7 +166,7 @@ async def test_a_paper_start_on_lives_ledger_is_refused(pool: Any, database: str
 async def test_a_worker_with_the_key_of_another_account_is_refused_and_a_new_key_is_taken(
     pool: Any, database: str, tmp_path: Path
 ) -> None:
-    """Two paper exchanges are two accounts; the second key of the first one is as good as its first."""
+    """Two paper exchanges are two accounts; the second key of the first one is as valid as its first."""
     async with PaperExchange(PaperConfig()) as ours, PaperExchange(PaperConfig()) as anothers:
 
         def settings(paper: PaperExchange, key_file: Path) -> Mapping[str, str]:
@@ -210,7 +210,7 @@ async def test_a_stack_whose_worker_is_refused_says_why(pool: Any, database: str
 
 
 async def test_a_ledger_of_before_keeps_its_names_for_every_process(pool: Any) -> None:
-    """A live ledger whose open workflows are in `default` and `orders` is worked there, whatever new ones are named."""
+    """A live ledger with open workflows in `default` and `orders` is worked there, whatever names new ones get."""
     live = Settings(mode="live", exchange={"key_file": "/nobody/key.json"})  # type: ignore[arg-type]  # as from a file
     assert live.temporal.orders_queue == "live-orders"
     names = Names()
@@ -231,7 +231,7 @@ async def test_a_ledger_of_before_keeps_its_names_for_every_process(pool: Any) -
 
 
 async def test_the_venue_away_at_the_start_refuses_entries_until_it_has_answered(pool: Any) -> None:
-    """The process starts and guards; when the venue turns out to be another account, the look-out says so and ends."""
+    """The process starts and guards; if the venue is another account, the check says so and ends it."""
     brought = Brought("paper", "main", "coinbase")
     exchange = FakeExchange(portfolio="p-1")
     await establish(pool, exchange, brought)
@@ -275,7 +275,7 @@ async def test_a_paper_process_that_starts_again_while_nothing_can_be_read_sends
 
 
 async def test_a_live_venue_that_falls_silent_or_a_clock_that_is_off_refuses_entries(pool: Any) -> None:
-    """Both are known without asking at the gate, and a dry run in an armed ledger is an incident."""
+    """Both are known without a request in the gate, and a dry run in an armed ledger is an incident."""
 
     class Skewed(FakeExchange):
         ahead = timedelta()
@@ -311,7 +311,7 @@ async def test_a_live_venue_that_falls_silent_or_a_clock_that_is_off_refuses_ent
 
 
 async def test_dry_run_decides_on_entries_and_sends_none(database: str) -> None:
-    """Every gate runs, the last one says why it was not sent, and no attempt is made."""
+    """Every gate runs, the last one says why the order was not sent, and no attempt is made."""
     async with desk_at_a_paper_exchange(database) as desk:
         await desk.balance("10000")
         desk.policy = replace(desk.policy, dry_run=True)
@@ -323,7 +323,7 @@ async def test_dry_run_decides_on_entries_and_sends_none(database: str) -> None:
 async def test_unarmed_refuses_entries_while_an_open_trades_stop_still_sells(
     database: str, temporal_server: DevServer
 ) -> None:
-    """Armed it buys; disarmed the next buy is refused with its own sentence, and the stop sells what was bought."""
+    """Armed it buys; disarmed the next buy is refused with its own sentence, and the stop sells the position."""
     async with trading_system(database, temporal_server.address) as system:
         await system.pool.execute("UPDATE ledger_identity SET mode = 'live'")
         unarmed = await system.start(market_buy(system.account))
@@ -342,7 +342,7 @@ async def test_unarmed_refuses_entries_while_an_open_trades_stop_still_sells(
 
 
 async def test_a_live_key_that_may_not_trade_is_told_while_it_is_so(pool: Any) -> None:
-    """It is a CRITICAL incident and a line of what `up` and `live` show, until it may."""
+    """It is a CRITICAL incident and a line in `up` and `live`, until it may."""
     brought, exchange = Brought("live", "main", "coinbase"), FakeExchange(key_may_trade=False)
     await establish(pool, exchange, brought)
     standing = VenueStanding(pool, exchange, brought, options=StandingOptions(every_seconds=0.05))
@@ -362,7 +362,7 @@ async def test_a_live_key_that_may_not_trade_is_told_while_it_is_so(pool: Any) -
 
 @contextlib.asynccontextmanager
 async def _answering_from_the_second_on(database: str) -> AsyncIterator[str]:
-    """The address of a relay to the database whose first connection stays without an answer."""
+    """The address of a relay to the database whose first connection is never answered."""
     url = urlsplit(database)
     folder = parse_qs(url.query)["host"][0]
     relays: list[asyncio.Task[None]] = []
@@ -399,7 +399,7 @@ def _names_below(folder: Path) -> list[str]:
 
 
 async def _refused(pool: Any) -> list[str]:
-    """What is told of entries that are refused."""
+    """The messages about refused entries."""
     rows = await pool.fetch("SELECT sentence FROM incidents WHERE kind = $1 AND resolved_at IS NULL", ENTRIES_REFUSED)
     return [row["sentence"] for row in rows]
 

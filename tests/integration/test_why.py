@@ -1,4 +1,4 @@
-"""`bottrader why`: what a person is told of a symbol that was or wasn't traded, out of a real ledger."""
+"""`bottrader why`: why a symbol was or wasn't traded, from a real ledger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.intents import linkage, market_buy
 
 @pytest_asyncio.fixture
 async def desk(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    """Admission, and a command line that reads the same ledger."""
+    """Admission, and a command line with the same ledger."""
     monkeypatch.setenv("DATABASE_URL", database)
     monkeypatch.setenv("COLUMNS", "200")
     async with desk_at_a_paper_exchange(database) as running:
@@ -37,7 +37,7 @@ async def why(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 async def matrix_row(desk: Desk, **given: Any) -> str:
-    """A row of the matrix as a strategy run leaves it; its snapshot id."""
+    """A row of the matrix as written by a strategy run. Returns its snapshot id."""
     row: dict[str, Any] = {"action": "buy", "trigger": "rsi_oversold", "buy": 0.7, "sell": 0.1, "reason": ""} | given
     snapshot = str(uuid.uuid4())
     parts = {
@@ -62,7 +62,7 @@ async def matrix_row(desk: Desk, **given: Any) -> str:
 
 
 async def test_a_refused_decision_is_explained(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    """The run's scores with every contribution, the gate that refused in its words, and the numbers of all gates."""
+    """The run's scores with every contribution, the gate's refusal in its words, and the numbers of all gates."""
     snapshot = await matrix_row(desk)
     await desk.market(change_24h="-0.042", bid="50000", ask="50001")
     desk.policy = replace(desk.policy, buy_on_red_day=False)
@@ -95,13 +95,13 @@ async def test_what_stands_in_the_way_is_said_first(desk: Desk, capsys: pytest.C
 
 
 async def test_what_is_no_product_is_bad_input(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    """BTCUSD isn't answered as if it were a product that nobody has bought."""
+    """BTCUSD isn't treated as a product without buys."""
     assert await asyncio.to_thread(run, ["why", "btcusd"]) == 2
     assert "'BTCUSD' is not a product, and nothing is stored for it: write it like BTC-USD." in capsys.readouterr().err
 
 
 async def test_an_admitted_order_is_explained_too(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    """Why it did trade: every gate it passed, with what was compared; `--last` tells of so many."""
+    """Why it was traded: every gate it passed, with the compared numbers; `--last` sets how many."""
     for _ in range(3):
         assert (await desk.admit(market_buy(desk.account, "0.001"))).accepted
     told = await why(capsys, "BTC-USD")

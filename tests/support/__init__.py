@@ -1,1 +1,1 @@
-"""What tests share: readers, fakes and fixtures, as plain modules."""
+"""Code shared by tests: readers, fakes and fixtures, as plain modules."""

@@ -1,6 +1,6 @@
-"""Admission on its own, on a real ledger and against a paper exchange over real sockets, without workflows.
+"""Admission alone, on a real ledger and against a paper exchange over real sockets, without workflows.
 
-`desk.policy` is the policy in force: a test puts another one in its place.
+`desk.policy` is the policy in force: a test may replace it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Desk:
 
     @property
     def account(self) -> str:
-        """The account that the policy is of."""
+        """The account of the policy."""
         return self.policy.account
 
     def another_account(self) -> str:
-        """From now on the desk is that of a fresh account in the same ledger."""
+        """Switch the desk to a new account in the same ledger."""
         self.policy = replace(self.policy, account=f"a{uuid.uuid4().hex[:10]}")
         return self.account
 
@@ -60,7 +60,7 @@ class Desk:
         return await self.admissions.admit(intent)
 
     async def balance(self, quote: str, *, hold: str = "0", currency: str = "USD") -> None:
-        """What the last snapshot of the account said."""
+        """The last balances that were stored."""
         await self.pool.execute(
             """INSERT INTO balances (account, currency, available, hold, asked_at, answered_at)
                VALUES ($1,$2,$3,$4,now(),now()) ON CONFLICT (account, currency)
@@ -72,7 +72,7 @@ class Desk:
         )
 
     async def market(self, symbol: str = "BTC-USD", **facts: Any) -> None:
-        """What is kept of a market for all decisions of the account."""
+        """The cached market data for all decisions of the account."""
         given: dict[str, Any] = {"price": None, "bid": None, "ask": None, "change_24h": None, "at": datetime.now(UTC)}
         given |= {name: Decimal(value) if isinstance(value, str) else value for name, value in facts.items()}
         await self.pool.execute(
@@ -87,7 +87,8 @@ class Desk:
     async def trade(
         self, pnl: str | None = None, *, symbol: str = "BTC-USD", size: str = "1", price: str = "100", ago: float = 1.0
     ) -> str:
-        """A trade's row: open without a `pnl`, else closed with it `ago` seconds before now. Its entry's key."""
+        """A trade's row: open without a `pnl`, else closed with it `ago` seconds before now. Returns its entry's
+        key."""
         key, bought = uuid.uuid4().hex, Decimal(size)
         sold = Decimal(0) if pnl is None else bought
         value = bought * Decimal(price)
@@ -122,7 +123,7 @@ class Desk:
 async def desk_at_a_paper_exchange(
     database: str, *, products: Sequence[str] = ("BTC-USD", "ETH-USD", "SOL-USD"), products_file: Path | None = None
 ) -> AsyncIterator[Desk]:
-    """A desk during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001; limits as by default."""
+    """A desk during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001, and default limits."""
     market = step_market(products=list(products), products_file=products_file)
     async with PaperExchange(market) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", "50000", "50001")

@@ -1,4 +1,4 @@
-"""Five-minute candles for tests of indicators and strategies, made here from a seed: the same on every machine."""
+"""Five-minute candles for tests of indicators and strategies, generated from a seed: the same on every machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def market_candles(count: int = 1500, first: int = 0) -> Block:
 
 @functools.cache
 def _generated() -> dict[str, np.ndarray]:
-    """A price in USD to the cent with calm and wild hours, trends, and volume that comes in bursts.
+    """A price in USD to the cent with calm and wild hours, trends, and bursts of volume.
 
-    Ten steps a candle; the size of a step is a slow random walk of its own (as volatility is), and its drift changes
-    every few hours, so that bands narrow and break and oscillators reach both ends.
+    Ten steps per candle; the step size is itself a slow random walk (like volatility), and its drift changes every few
+    hours, so that bands narrow and break and oscillators reach both ends.
     """
     random = np.random.default_rng(_SEED)
     steps = 10

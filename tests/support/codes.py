@@ -1,4 +1,4 @@
-"""The codes of errors that people meet, collected from the code: `make codes` writes them into docs/errors.md."""
+"""The codes of errors that users see, collected from the code: `make codes` writes them into docs/errors.md."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _EXIT = {
     "FifoError": "2",
     "PaperError": "2",
 }
-"""The exit code where the place says no other."""
+"""The default exit code."""
 _NAMED = {"OK": "0", "NO": "1", "BAD_INPUT": "2", "UNREACHABLE": "3", "FAULT": "4"}
 _BEGIN, _END = "<!-- codes: written by `make codes` -->", "<!-- /codes -->"
 
 
 def _text(node: ast.expr | None) -> str:
-    """A sentence of the code with … for its values."""
+    """The message of a code with … in place of its values."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
@@ -52,7 +52,7 @@ def _found() -> Iterator[tuple[str, str, str]]:
 
 
 def rows() -> dict[str, tuple[set[str], str]]:
-    """Each code with its exit codes and the first sentence that goes with it."""
+    """Each code with its exit codes and its first message."""
     found: dict[str, tuple[set[str], str]] = {}
     for code, exit_code, sentence in _found():
         exits, first = found.setdefault(code, (set(), sentence))
@@ -63,7 +63,7 @@ def rows() -> dict[str, tuple[set[str], str]]:
 
 
 def written() -> set[str]:
-    """The codes that docs/errors.md has."""
+    """The codes in docs/errors.md."""
     table = DOCS.read_text(encoding="utf-8").partition(_BEGIN)[2].partition(_END)[0]
     return {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
 

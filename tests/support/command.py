@@ -1,4 +1,4 @@
-"""A command of ours as a process that is part of a test's system."""
+"""A command of ours as a process in a test's system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["environment"]
 
 
 def environment(system: TradingSystem) -> dict[str, str]:
-    """What a process of its own needs to be part of the test's system."""
+    """The environment with which a process belongs to the test's system."""
     settings = system.settings
     exchange, temporal = settings.exchange, settings.temporal
     prefix = "BOTTRADER_"

@@ -1,4 +1,4 @@
-"""An exchange in memory that does what a test tells it: the port, complete, with streams that are fed by hand."""
+"""A scripted exchange in memory: the complete port, with streams that the test feeds."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ticker(symbol: str, bid: str | Decimal, at: datetime | None = None) -> Ticke
 
 
 class FakeStream:
-    """One subscription: events go in by `push`, the reader takes them out; it begins with `Connected`."""
+    """One subscription: `push` adds events, the reader takes them; it begins with `Connected`."""
 
     def __init__(self, symbols: Sequence[str] = ()) -> None:
         self.symbols = frozenset(symbols)
@@ -84,7 +84,7 @@ class FakeStream:
         self.push(Connected(1, datetime.now(UTC)))
 
     def push(self, event: StreamEvent) -> None:
-        """The exchange says something."""
+        """Add an event."""
         self._events.put_nowait(event)
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
@@ -94,13 +94,13 @@ class FakeStream:
         return await self._events.get()
 
     async def aclose(self) -> None:
-        """The reader has gone."""
+        """Whether the reader has closed it."""
         self.closed = True
 
 
 @dataclass
 class FakeExchange:
-    """State is public: a test sets it and looks at it. `unavailable` makes every read fail."""
+    """All state is public, for tests to set and read. `unavailable` makes every read fail."""
 
     history: dict[str, VenueOrder] = field(default_factory=dict)
     quotes: dict[str, Decimal] = field(default_factory=dict)
@@ -113,30 +113,30 @@ class FakeExchange:
     key_may_trade: bool = True
     unavailable: bool = False
     unreadable_orders: set[str] = field(default_factory=set)
-    """Their ids; asked for by id their answer can't be understood."""
+    """Orders whose answer can't be parsed when requested by id."""
     no_asks: bool = False
-    """The sellers' side of every book is empty."""
+    """Every book has no asks."""
     calls: list[str] = field(default_factory=list)
     user_streams: list[FakeStream] = field(default_factory=list)
     market_streams: list[FakeStream] = field(default_factory=list)
 
-    # --- what a test does -----------------------------------------------------------------------------------------
+    # --- what a test calls -----------------------------------------------------------------------------------------
 
     def push_order(self, item: VenueOrder, *, snapshot: bool = False) -> None:
-        """The order becomes so at the exchange, and the user stream, if anybody reads it, says so."""
+        """Set an order's state at the exchange, and send it to open user streams."""
         self.history[item.exchange_order_id] = item
         for stream in self.user_streams:
             if not stream.closed:
                 stream.push(OrderEvent(item, snapshot, 0, datetime.now(UTC)))
 
     def push_market(self, event: StreamEvent, symbol: str) -> None:
-        """Every open market stream of the symbol gets the event."""
+        """Send the event to every open market stream of the symbol."""
         for stream in self.market_streams:
             if not stream.closed and symbol in stream.symbols:
                 stream.push(event)
 
     def tick(self, symbol: str, bid: str | Decimal) -> None:
-        """A new best bid."""
+        """Send a new best bid."""
         self.push_market(ticker(symbol, bid), symbol)
 
     def watched(self) -> frozenset[str]:
@@ -171,7 +171,7 @@ class FakeExchange:
         return datetime.now(UTC)
 
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
-        """The test's; usually none, as streams need no product's rules."""
+        """The test's products; usually none, as streams need no product rules."""
         self._read("products")
         return list(self.product_list)
 
@@ -195,7 +195,7 @@ class FakeExchange:
         return OrderBook(symbol, [bid][:depth], [] if self.no_asks else [ask][:depth], datetime.now(UTC))
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
-        """The test's candles within the time asked for."""
+        """The test's candles within the requested time."""
         self._read(f"candles {symbol} {granularity_seconds}")
         return [item for item in self.candle_list if item.symbol == symbol and start <= item.start < end]
 

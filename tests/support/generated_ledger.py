@@ -1,6 +1,6 @@
-"""A ledger of any number of closed trades, written in bulk: what reports, checks and measurements are made on.
+"""A ledger of any number of closed trades, written in bulk, for reports, checks and measurements.
 
-Every trade is one buy and one sell of its whole size, out of a seeded market; the FIFO book is left to a recompute.
+Every trade is one buy and one sell of its whole size, from a seeded market; the FIFO book is made by a recompute.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REASONS = {
 
 @dataclass(slots=True)
 class GeneratedLedger:
-    """What was written: trades by outcome, and their sum, which a report must find again."""
+    """The written trades: by outcome, and their sum, which a report must reproduce."""
 
     trades: int = 0
     wins: int = 0
@@ -94,7 +94,7 @@ async def write_ledger(dsn: str, count: int, *, seed: int = 1, account: str = "m
         _trade(dice, made, number, account)
     connection = await asyncpg.connect(dsn)
     try:
-        # COPY is binary, so JSON has to be, too.
+        # COPY is binary, so JSON must be, too.
         await connection.set_type_codec(
             "jsonb",
             encoder=lambda value: b"\x01" + orjson.dumps(value),

@@ -3,8 +3,8 @@
     async with trading_system(database, temporal_server.address) as system:
         trade = await system.start(market_buy(system.account))
 
-Each system has an account and task queues of its own, so that many share one Temporal. The market is in step mode: it
-moves when the test says so. Workers run in this process, made by the product's own `workers_for`.
+Each system has its own account and task queues, so that many share one Temporal. The market is in step mode: it moves
+only when the test moves it. Workers run in this process, made by the product's own `workers_for`.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ WIDE = RiskSettings(
     daily_loss_limit=Decimal(0),
     losing_trades_in_a_row=0,
 )
-"""Limits that stop nothing."""
+"""Limits that never apply."""
 
 
 def step_market(**changes: Any) -> PaperConfig:
-    """A paper exchange whose market moves only when told, without rate limits."""
+    """A paper exchange without rate limits whose market moves only on request."""
     given: dict[str, Any] = {
         "step": True,
         "private_rate": 0,
@@ -89,7 +89,7 @@ def step_market(**changes: Any) -> PaperConfig:
 
 @dataclass
 class Trade:
-    """An entry that was started, with its exit monitor."""
+    """A started entry with its exit monitor."""
 
     system: TradingSystem
     intent: OrderIntent
@@ -111,7 +111,7 @@ class Trade:
         return intent_key("exit", self.key, intent.account, intent.symbol, "SELL", str(number))
 
     async def view(self) -> OrderView:
-        """What the entry answers to `state`."""
+        """The entry's answer to `state`."""
         return await self.handle.query(OrderWorkflow.state)
 
     async def until_state(self, *states: str, within: float = 20.0) -> OrderView:
@@ -134,7 +134,7 @@ class Trade:
         return await eventually(so, within=within, what=f"filled {size or ''} and protected")
 
     async def _monitor_is_there(self) -> bool:
-        """The entry says that it has started its monitor a moment before Temporal has it."""
+        """The entry reports its monitor as started a moment before Temporal has it."""
         try:
             await self.monitor.describe()
         except RPCError as error:
@@ -144,11 +144,11 @@ class Trade:
         return True
 
     async def monitor_view(self) -> MonitorViewState:
-        """What the exit monitor answers to `state`."""
+        """The exit monitor's answer to `state`."""
         return MonitorViewState.model_validate(await self.monitor.query("state"))
 
     async def until_looked(self, within: float = 20.0) -> None:
-        """Wait until the exit monitor has looked at its position since it was told last that it has changed."""
+        """Wait until the exit monitor has read its position since the last report of a change."""
 
         async def so() -> bool:
             events = (await self.monitor.fetch_history()).events
@@ -164,7 +164,7 @@ class Trade:
         await eventually(so, within=within, what="the monitor has looked at its position")
 
     async def result(self, within: float = 30.0) -> OrderOutcome:
-        """The entry's result: it comes when the trade is closed."""
+        """The entry's result, once the trade is closed."""
         try:
             async with asyncio.timeout(SLACK * within):
                 return await self.handle.result()
@@ -172,7 +172,7 @@ class Trade:
             raise AssertionError(f"no result within {SLACK} × {within:g} s:\n{await self.story()}") from None
 
     async def story(self) -> str:
-        """What the entry and its monitor tell of themselves, for a failed test's message."""
+        """The state of the entry and its monitor, for a failed test's message."""
         lines = ["entry:", *await self.handle.query("timeline")]
         with contextlib.suppress(RPCError):
             lines += ["monitor:", *await self.monitor.query("timeline")]
@@ -197,7 +197,7 @@ class TradingSystem:
     control: PaperControl
     roles: frozenset[str]
     sources: SettingSources | None = None
-    """Where the settings come from, for a test that changes their file while workers run."""
+    """The sources of settings, for a test that changes their file while workers run."""
     parts: WorkerParts = field(init=False)
     _running: contextlib.AsyncExitStack | None = field(default=None, init=False)
     _started: list[str] = field(default_factory=list, init=False)
@@ -298,16 +298,17 @@ class TradingSystem:
         """One value of the ledger."""
         return await self.pool.fetchval(sql, *values)
 
-    # --- what must hold after any test --------------------------------------------------------------------------------
+    # --- what must be true after any test
+    # --------------------------------------------------------------------------------
 
     async def assert_books_agree(self) -> None:
-        """Nothing lost, nothing twice, everything linked: ledger, journal and exchange say the same.
+        """Nothing lost, nothing twice, everything linked: ledger, journal and exchange agree.
 
-        One order at the exchange per attempt; fills sum to the exchange's own by order; positions to its balances;
-        each filled order of ours has its linkage; nothing is sold twice or left open by a trade that is closed.
+        One order at the exchange per attempt; fills sum to the exchange's own by order; positions to its balances; each
+        filled order of ours has its linkage; nothing is sold twice or left open by a trade that is closed.
         """
         ours = {row["client_order_id"]: row for row in await self.rows("SELECT * FROM attempts")}
-        # What a person places in the exchange's app has no id of its own.
+        # Orders placed in the exchange's app have no client order id of ours.
         at_exchange = [order["client_order_id"] for order in await self.control.orders() if order["client_order_id"]]
         assert len(set(at_exchange)) == len(at_exchange), "two orders at the exchange for one attempt"
         assert set(at_exchange) <= set(ours)
@@ -354,7 +355,7 @@ class TradingSystem:
         )
 
     async def _forget(self) -> None:
-        """End what is still running for this account: the next test has queues of its own."""
+        """End everything still running for this account: the next test has its own queues."""
         account = self.account
         ids = [
             user_stream_workflow_id(account),
@@ -391,7 +392,7 @@ async def trading_system(
 ) -> AsyncIterator[TradingSystem]:
     """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001.
 
-    `before` is what happens at the exchange before the account's first start.
+    `before` runs at the exchange before the account's first start.
     """
     name = f"t{uuid.uuid4().hex[:12]}"
     async with PaperExchange(market or step_market()) as paper, PaperControl(paper.addresses()) as control:
@@ -419,10 +420,10 @@ async def trading_system(
             streams=StreamSettings(reconnect_min_s=Decimal("0.1"), reconnect_max_s=Decimal(1), lease_s=Decimal(6)),
             orders=OrderSettings(unknown_resolution_s=Decimal(late_acceptance_seconds)),
             symbols=symbols or SymbolSettings(allow=("BTC-USD", "ETH-USD"), max_open_buys=1000),
-            # Most tests trade whatever comes of it; those of the limits say which.
+            # Most tests trade regardless of limits; tests of limits set them.
             risk=risk or WIDE,
             quoting=quoting or QuotingSettings(),
-            # So that a sell row of the matrix counts; no schedule runs without the role strategy.
+            # Makes a sell row of the matrix count; no schedule runs without the role strategy.
             **({"strategy": StrategySettings(enabled=True)} | dict(others or {})),
         )
         if before is not None:

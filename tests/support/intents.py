@@ -1,4 +1,4 @@
-"""Intents as an entry point would make them, with everything a test doesn't care about filled in."""
+"""Intents as an entry point would make them, with defaults for everything a test doesn't care about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["limit_buy", "linkage", "market_buy", "sell"]
 
 
 def linkage(trigger: str = "rsi_oversold", *, buy_score: str = "0.7") -> Linkage:
-    """A decision with a snapshot of its own."""
+    """A decision with its own snapshot."""
     return Linkage(
         trigger=trigger,
         snapshot_id=str(uuid.uuid4()),
@@ -62,7 +62,7 @@ def limit_buy(
     request_id: str | None = None,
     **fields: Any,
 ) -> OrderIntent:
-    """A limit entry that rests until the market comes to it."""
+    """A limit entry that rests until the market reaches it."""
     given: dict[str, Any] = {
         "order_type": OrderType.LIMIT,
         "base_size": Decimal(size),

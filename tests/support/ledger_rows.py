@@ -30,7 +30,7 @@ async def cut_connections(pool: Pool) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 30.0) -> T:
-    """The first truthy answer of `condition`, asked often; fails after `seconds`."""
+    """The first truthy answer of `condition`, polled; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         answer = await condition()
@@ -41,7 +41,7 @@ async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 30.0)
 
 
 async def open_books(pool: Pool, account: str, **held: str) -> None:
-    """The books as the first reconcile opens them: with what the account held of each currency before any fill."""
+    """Open the books as the first reconcile does: with the account's holdings of each currency before any fill."""
     await pool.executemany(
         """INSERT INTO balance_transfers (account, currency, kind, amount, expected, found)
            VALUES ($1, $2, 'opening', $3, 0, $3)""",
@@ -58,7 +58,7 @@ def intent(
     entry_key: str | None = None,
     rules: ExitRules | None = None,
 ) -> OrderIntent:
-    """An intent to trade 1 at 100, each one new: tests share a Temporal server."""
+    """A new intent to trade 1 at 100: each is unique, as tests share a Temporal server."""
     request_id = f"{request_id}-{uuid.uuid4().hex}"
     return OrderIntent(
         order_key=intent_key("test", request_id, ACCOUNT, symbol, side),
@@ -80,7 +80,7 @@ def intent(
 
 
 async def add_order(pool: Pool, wanted: OrderIntent, *, exchange_order_id: str | None = None, attempt: int = 1) -> str:
-    """The order's row and its first attempt, sent; the client order id."""
+    """The order's row and its first attempt, marked as sent. Returns the client order id."""
     await pool.execute(
         """
         INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
@@ -125,7 +125,8 @@ async def add_trade(
     notify: bool = True,
     protected_for: float = 0.0,
 ) -> str:
-    """A filled entry, its open trade of size 1, its exit plan armed `protected_for` seconds ago: the entry's key."""
+    """A filled entry, its open trade of size 1, its exit plan armed `protected_for` seconds ago. Returns the entry's
+    key."""
     wanted = intent(request_id, symbol=symbol, rules=rules)
     key, price = wanted.order_key, Decimal(entry_price)
     await add_order(pool, wanted, exchange_order_id=f"x-{request_id}")

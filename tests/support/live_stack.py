@@ -1,4 +1,4 @@
-"""A whole stack for tests that go the user's way: real servers, a real worker process, real commands.
+"""A whole stack for tests of the user's way: real servers, a real worker process, real commands.
 
 The paper exchange is in step mode, so the market stands still until a test moves it.
 """
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class LiveStack:
-    """A running stack with its ledger, its Temporal and its exchange at hand."""
+    """A running stack with access to its ledger, its Temporal and its exchange."""
 
     stack: LocalStack
     ledger: Any
@@ -58,7 +58,7 @@ class LiveStack:
     env: Mapping[str, str] = field(default_factory=dict)
 
     async def command(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Outcome:
-        """Run `bottrader` with these arguments as a process of its own."""
+        """Run `bottrader` with these arguments in its own process."""
         argv = [sys.executable, "-m", "cli.main", *arguments]
         return await run_command(argv, {**self.env, **(env or {})}, timeout)
 
@@ -68,7 +68,7 @@ class LiveStack:
 
 
 async def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float = 60, cwd: Path = ROOT) -> Outcome:
-    """Run a program in a folder, else the repository's root, and collect what it prints.
+    """Run a program in a folder, else the repository's root, and collect its output.
 
     `timeout` is in seconds of a free machine.
     """

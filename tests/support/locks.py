@@ -1,7 +1,7 @@
-"""`make lock`: the two lock files, written from what is installed in .venv.
+"""`make lock`: the two lock files, written from the packages installed in .venv.
 
-`requirements.lock` has what trading needs: what pyproject.toml's dependencies need, and theirs, and what builds the
-package. `requirements-dev.lock` has everything else: tools of development, clients for tests.
+`requirements.lock` has what trading needs: the dependencies in pyproject.toml, their dependencies, and the build
+requirements. `requirements-dev.lock` has everything else: tools of development, clients for tests.
 """
 
 import sys
@@ -21,7 +21,7 @@ _NOT_LOCKED = frozenset({"pip", "bottrader"})
 
 
 def needed(wanted: Iterable[str]) -> set[str]:
-    """Names of what is installed that the requirements `wanted` need, with what those need, and so on."""
+    """Names of installed packages that the requirements `wanted` need, with their own requirements, and so on."""
     known: dict[str, frozenset[str]] = {}
     to_do = [Requirement(text) for text in wanted]
     while to_do:

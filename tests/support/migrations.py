@@ -1,4 +1,4 @@
-"""Migrations on a test's database, forth and back, and what its catalogue says of it."""
+"""Migrations of a test's database, up and down, and a description of its catalogue."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from schema import tables
 
 __all__ = ["catalogue", "differences", "in_schema", "to"]
 
-# Names of constraints and indexes count: migrations and error messages use them. PostgreSQL 18 also names NOT NULL, by
-# the table as it was called then: whether a column has it stands with the column.
+# Names of constraints and indexes count: migrations and error messages use them. PostgreSQL 18 also names NOT NULL
+# constraints, by the table's name at that time: whether a column has one is part of the column.
 _CATALOGUE = {
     "tables": """
 SELECT c.relname, c.relpersistence, obj_description(c.oid, 'pg_class') FROM pg_class c
@@ -48,7 +48,7 @@ SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger W
 
 
 async def in_schema(database: str, act: Callable[[Connection], Any]) -> Any:
-    """What `act` answers on a connection that migrations run on."""
+    """The result of `act` on a connection used for migrations."""
     url = make_url(database).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
     engine = create_async_engine(url, poolclass=NullPool)
     try:
@@ -73,7 +73,7 @@ def to(revision: str, *, down: bool = False) -> Callable[[Connection], None]:
 
 
 def differences(connection: Connection) -> list[Any]:
-    """Where the database's tables are not those of `schema.tables`, as Alembic sees it."""
+    """The differences between the database's tables and `schema.tables`, as Alembic finds them."""
     options = {"compare_type": True, "compare_server_default": True}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata))
 

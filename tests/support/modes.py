@@ -1,4 +1,4 @@
-"""What in a folder others than its owner may read or write."""
+"""Files in a folder that others than the owner can read or write."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ __all__ = ["open_to_others"]
 
 
 def open_to_others(folder: Path) -> set[str]:
-    """Names of files and folders below `folder`, links aside, that let group or others do anything."""
+    """Names of files and folders below `folder`, without links, with any permission for group or others."""
     return {
         str(path.relative_to(folder))
         for path in folder.rglob("*")

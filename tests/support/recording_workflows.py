@@ -1,4 +1,4 @@
-"""Workflows under the product's names that only keep what they are told: the far end of streams and watchers."""
+"""Workflows under the product's names that only record their messages: the receivers of streams and watchers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RecordingMonitor", "RecordingOrder"]
 
 @workflow.defn(name="OrderWorkflow")
 class RecordingOrder:
-    """Keeps order updates until it is told to end."""
+    """Records order updates until it is told to end."""
 
     def __init__(self) -> None:
         self._updates: list[OrderUpdate] = []
@@ -26,17 +26,17 @@ class RecordingOrder:
 
     @workflow.signal
     def order_update(self, update: OrderUpdate) -> None:
-        """Keep it."""
+        """Record it."""
         self._updates.append(update)
 
     @workflow.signal
     def cancel(self, request: CloseRequest) -> None:
-        """Keep it."""
+        """Record it."""
         self._asked.append(request)
 
     @workflow.query
     def asked(self) -> list[CloseRequest]:
-        """What was asked for, in order."""
+        """The received requests, in order."""
         return self._asked
 
     @workflow.signal
@@ -46,13 +46,13 @@ class RecordingOrder:
 
     @workflow.query
     def updates(self) -> list[OrderUpdate]:
-        """What was told, in order."""
+        """The received messages, in order."""
         return self._updates
 
 
 @workflow.defn(name="ExitMonitorWorkflow")
 class RecordingMonitor:
-    """Keeps due exits."""
+    """Records due exits."""
 
     def __init__(self) -> None:
         self._due: list[ExitDue] = []
@@ -68,7 +68,7 @@ class RecordingMonitor:
 
     @workflow.signal
     def exit_due(self, due: ExitDue) -> None:
-        """Keep it."""
+        """Record it."""
         self._due.append(due)
 
     @workflow.signal
@@ -78,25 +78,25 @@ class RecordingMonitor:
 
     @workflow.query
     def changes(self) -> int:
-        """How often the position is said to have changed."""
+        """How often the position was reported as changed."""
         return self._changes
 
     @workflow.signal
     def close(self, request: CloseRequest) -> None:
-        """Keep it."""
+        """Record it."""
         self._asked.append(request)
 
     @workflow.query
     def asked(self) -> list[CloseRequest]:
-        """What was asked for, in order."""
+        """The received requests, in order."""
         return self._asked
 
     @workflow.query
     def due(self) -> list[ExitDue]:
-        """What was told, in order."""
+        """The received messages, in order."""
         return self._due
 
     @workflow.query
     def start(self) -> MonitorStart | None:
-        """What it was started with."""
+        """Its input."""
         return self._start

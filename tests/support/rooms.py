@@ -1,4 +1,4 @@
-"""The rooms of the house and which takes from which, measured: `make rooms`.
+"""The rooms and the imports between them, measured: `make rooms`.
 
 A room is a top folder, or a folder in activities, cli, exchange, web or workers; `activities/*.py` and the like are a
 room of their own. `--write` puts the table into ARCHITECTURE.md, where a test holds it to the code.
@@ -72,7 +72,7 @@ def rooms() -> dict[str, Room]:
 
 
 def circles() -> set[frozenset[str]]:
-    """Modules that take from each other, directly or through others."""
+    """Modules that import each other, directly or through others."""
     known = _modules()
     takes = {
         name: _imports(ast.parse(path.read_text(encoding="utf-8")), known) - {name} for name, path in known.items()
@@ -91,7 +91,7 @@ def circles() -> set[frozenset[str]]:
 
 
 def table(found: dict[str, Room]) -> str:
-    """The table of ARCHITECTURE.md: each room with what it takes from; the first of two takes from the second."""
+    """The table of ARCHITECTURE.md: each room with the rooms that it imports from."""
     rows = [
         f"| `{name}` | {len(room.takes)} | {', '.join(sorted(room.takes)) or '–'} |"
         for name, room in sorted(found.items())

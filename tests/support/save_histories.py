@@ -2,9 +2,9 @@
 
     python -m tests.support.save_histories v2 [SCENARIO…]
 
-plays short trades on servers of its own (all of them, or those named) and writes
-tests/histories/v2/<scenario>.<workflow>.json. Earlier folders stay: new code must replay what older code has begun
-(LIFE-10). A folder is never overwritten.
+plays short trades on its own servers (all of them, or those named) and writes
+tests/histories/v2/<scenario>.<workflow>.json. Earlier folders stay: new code must replay workflows that older code has
+begun (LIFE-10). A folder is never overwritten.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ async def _streams(system: TradingSystem) -> Handles:
 
 
 async def _protected_at_the_exchange(system: TradingSystem) -> Handles:
-    """Grows, is cancelled by hand and placed again, stands aside for an exit that comes to nothing, and for a close."""
+    """Grows, is cancelled by hand and placed again, makes way for an exit that sells nothing, and for a close."""
     protection = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.05"))
     rules = _QUICK.model_copy(update={"take_profit": Decimal("0.05"), "max_reprices": 0})
     trade = await system.start(limit_buy(system.account, "0.02", "49000", rules=rules, protection=protection))
@@ -259,7 +259,7 @@ async def _protected_at_the_exchange(system: TradingSystem) -> Handles:
 
 
 async def _upkeep(system: TradingSystem) -> Handles:
-    """Reconcile dry and in earnest, once with a worker that stumbles; a ledger that is right, and one that is not."""
+    """Reconcile as a dry run and in earnest, once with a failing worker; a correct ledger, and a wrong one."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.02"}})
@@ -292,7 +292,8 @@ async def _upkeep(system: TradingSystem) -> Handles:
 
 
 async def _quotes(system: TradingSystem) -> Handles:
-    """A bid is replaced, fills in part, is asked for, ends after its part was sold; another's ask leaves for a stop."""
+    """A bid is replaced, fills in part, is queried, ends after its part was sold; another's ask is withdrawn for a
+    stop."""
     client, account = system.client, system.account
 
     async def quoted(name: str) -> WorkflowHandle[Any, Any]:
@@ -356,7 +357,7 @@ async def _quotes(system: TradingSystem) -> Handles:
 
 
 async def _strategy(system: TradingSystem) -> Handles:
-    """Market data are kept, and a run decides on them; it is switched off, so nothing is bought."""
+    """Market data are kept, and a run decides on them; the strategy is switched off, so nothing is bought."""
     client, settings = system.client, system.settings
     await ensure_market_data(client, settings)
     run = await client.start_workflow(
@@ -370,7 +371,7 @@ async def _strategy(system: TradingSystem) -> Handles:
 
 
 async def _external(system: TradingSystem) -> Handles:
-    """An order of somebody else's rests, fills in part, and is cancelled; another one is filled at once."""
+    """An external order rests, fills in part, and is cancelled; another one is filled at once."""
     limit = {"limit_limit_gtc": {"base_size": "0.02", "limit_price": "40000"}}
     order = await system.control.order("BTC-USD", "BUY", limit)
 
@@ -396,7 +397,7 @@ async def _external(system: TradingSystem) -> Handles:
 
 
 async def _unsold_and_closed_by_a_new_monitor(system: TradingSystem) -> Handles:
-    """A stop in an empty book, a close meanwhile, and the monitor of both terminated: the next one goes on with it."""
+    """A stop in an empty book, a close meanwhile, and the trade's monitor terminated: the next one continues."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.control.fault("thin_book", "SELL BTC-USD", count=3)
@@ -413,7 +414,7 @@ async def _unsold_and_closed_by_a_new_monitor(system: TradingSystem) -> Handles:
 
 
 async def _withdrawn_as_dust_and_cancelled_elsewhere(system: TradingSystem) -> Handles:
-    """One entry is withdrawn at a few cents, the other's is cancelled in the exchange's app."""
+    """One entry is withdrawn at a worth of a few cents, the other is cancelled in the exchange's app."""
     small = await system.start(limit_buy(system.account, "0.1", "49999"))
     await system.control.fill(await small.exchange_id(), "0.00001")
     await small.until_protected("0.00001")
@@ -436,7 +437,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         ),
     },
 }
-"""What a scenario's system is otherwise than usual."""
+"""The unusual settings of a scenario's system."""
 
 _SCENARIOS: dict[str, Scenario] = {
     "hard_stop": _hard_stop,
@@ -463,7 +464,7 @@ _SCENARIOS: dict[str, Scenario] = {
 
 
 def scrubbed(history: Any) -> Any:
-    """A history without what tells of the machine that made it: who worked on it, and stack traces."""
+    """A history without data of the machine that made it: worker identities and stack traces."""
     if isinstance(history, dict):
         return {key: "" if key == "stackTrace" else scrubbed(value) for key, value in history.items()}
     if isinstance(history, list):

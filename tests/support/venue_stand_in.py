@@ -1,8 +1,8 @@
-"""A paper exchange in the real exchange's place: at its names, on its port, with a certificate that is trusted.
+"""A paper exchange in place of the real one: at its names, on its port, with a trusted certificate.
 
-Only in a network and mount namespace of our own (`unshare --net --mount`, as root), where the names can be ours and
-nothing reaches the real exchange: live's settings take no other address, and no test needs them to. Run as a program
-it makes the namespace's names and trust, serves, and runs a command within:
+Only in separate network and mount namespaces (`unshare --net --mount`, as root), where the names can be redirected and
+nothing reaches the real exchange: live settings accept no other address, and no test needs them to. As a program it
+sets the namespace's names and trust, serves, and runs a command in it:
 
     unshare --net --mount python -m tests.support.venue_stand_in FOLDER COMMAND …
 """
@@ -33,7 +33,7 @@ _HOSTS = {
 
 
 def take_the_names(folder: Path) -> ssl.SSLContext:
-    """The venue's names lead here, and this namespace's authorities are one that vouches for it."""
+    """Redirect the venue's names to this machine, and trust its certificate in this namespace."""
     authority = trustme.CA()
     hosts = "".join(f"{address} {name}\n" for name, address in _HOSTS.items())
     (folder / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}")
@@ -72,7 +72,7 @@ async def venue(folder: Path, tls: ssl.SSLContext) -> AsyncIterator[PaperExchang
 
 
 async def main() -> int:
-    """Serve while the command runs; its exit code."""
+    """Serve while the command runs. Returns its exit code."""
     folder, command = Path(sys.argv[1]), sys.argv[2:]
     tls = take_the_names(folder)
     async with venue(folder, tls):

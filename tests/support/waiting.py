@@ -1,4 +1,4 @@
-"""Waiting for what will be so: look until it is, or say after a deadline what was still missing."""
+"""Waiting for a condition: poll until it is true, or report after a deadline what was still missing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TypeVar
 __all__ = ["SLACK", "eventually"]
 
 SLACK = 4
-"""Deadlines are written for a free machine. One that runs other tests beside this one may take so many times longer;
-what comes in time costs nothing by it, and a promise in seconds is measured where it is made.
+"""Deadlines are written for a free machine. While other tests run beside this one, they are this many times longer; a
+condition that is met in time costs nothing, and promises in seconds are measured elsewhere.
 """
 
 Found = TypeVar("Found")

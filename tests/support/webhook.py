@@ -1,4 +1,4 @@
-"""A webhook over a real socket on a system of a test's own, and alerts for it."""
+"""A webhook over a real socket on a test's own system, and alerts for it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Webhook:
     async def signed(
         self, alert: object, *, at: float | None = None, secret: str = SECRET, sent: bytes | None = None
     ) -> httpx.Response:
-        """Send an alert with a signature, by the rule in the documentation."""
+        """Send an alert with a signature, as documented."""
         raw = json.dumps(alert).encode()
         stamp = str(int(time.time() if at is None else at))
         made = hmac.new(secret.encode(), f"{stamp}.".encode() + raw, hashlib.sha256).hexdigest()
@@ -57,7 +57,7 @@ class Webhook:
         )
 
     async def orders(self) -> int:
-        """Orders in the ledger and at the exchange: the same number, or it fails."""
+        """The number of orders in the ledger and at the exchange, which must be the same."""
         ours = await self.system.value("SELECT count(*) FROM orders")
         return int(ours)
 
@@ -78,7 +78,7 @@ async def webhook_on(
     max_connections: int = 200,
     **changes: object,
 ) -> AsyncIterator[Webhook]:
-    """The webhook as `bottrader web` wires it, with some of its settings changed."""
+    """The webhook as `bottrader web` sets it up, with some of its settings changed."""
     given = {"requests_per_minute": 100_000, "burst": 10_000, **changes}
     settings = system.settings.model_copy(update={"webhook": type(system.settings.webhook).model_validate(given)})
     metrics = WebhookMetrics()
@@ -115,7 +115,7 @@ def buy(key: str, **more: Any) -> dict[str, Any]:
 
 
 async def raw(webhook: Webhook, *pieces: bytes, seconds: float = 15.0) -> bytes:
-    """What the server answers to bytes on a plain connection, until it closes it."""
+    """The server's answer to bytes on a plain connection, until it closes the connection."""
     port = webhook.http.base_url.port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -1,4 +1,4 @@
-"""Orders of somebody else, the rules alone: what is history, whose id it is, which adopted trade bears which sale."""
+"""The rules of external orders alone: what is history, whose an id is, which adopted trade bears which sale."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,12 +30,12 @@ BEFORE, AFTER = START - timedelta(seconds=1), START + timedelta(seconds=1)
 def test_only_what_is_bought_after_the_first_start_is_adopted(
     first_start: datetime | None, created: datetime | None, filled: str, *, after: bool
 ) -> None:
-    """An older order counts if nothing of it was filled when it was first seen; what isn't known is history."""
+    """An older order counts if nothing of it was filled when it was first seen; if that is unknown, it is history."""
     assert bought_after(first_start, created, Decimal(filled)) is after
 
 
 def test_an_id_as_we_give_them_is_told_from_others() -> None:
-    """The shape, to the letter."""
+    """An id of ours is recognised by its exact form."""
     ours = client_order_id(intent_key("manual", "1", "a", "BTC-USD", "BUY"), 12)
     assert has_our_shape(ours)
     for other in ("", ours.upper(), ours + "\n", " " + ours, ours.replace("-12", "-0"), "6f1f3c52-0f2b-5b0a-9a3e"):
@@ -43,7 +43,7 @@ def test_an_id_as_we_give_them_is_told_from_others() -> None:
 
 
 def test_an_earlier_instances_order_is_no_news_unless_it_lives() -> None:
-    """A new ledger on an account that traded before alarms nobody; what rests or came later does."""
+    """A new ledger on an account that traded before raises no incident; open or later orders do."""
     assert not is_news(START, BEFORE, open_still=False)
     assert is_news(START, BEFORE, open_still=True)
     assert is_news(START, AFTER, open_still=False)
@@ -51,24 +51,24 @@ def test_an_earlier_instances_order_is_no_news_unless_it_lives() -> None:
 
 
 def trade(name: str, seconds: int, remaining: str, claimed: str = "0") -> OpenQuantity:
-    """An adopted trade that was bought so many seconds after the start."""
+    """An adopted trade that was bought this many seconds after the start."""
     return OpenQuantity(name, START + timedelta(seconds=seconds), Decimal(remaining), Decimal(claimed), adopted=True)
 
 
 def sale(name: str, seconds: int, size: str) -> AdoptedSale:
-    """A sale so many seconds after the start."""
+    """A sale this many seconds after the start."""
     return AdoptedSale(name, START + timedelta(seconds=seconds), Decimal(size))
 
 
 def borne(sales: list[AdoptedSale], trades: list[OpenQuantity]) -> list[tuple[str, str, Decimal, Decimal]]:
-    """Sale, trade, what it took and what is left."""
+    """Sale, trade, the size taken and the size left."""
     return [
         (item.sale_key, item.taken.entry_key, item.taken.size, item.taken.left) for item in bear_sales(sales, trades)
     ]
 
 
 def test_a_sale_takes_from_the_oldest_buys_before_it_and_in_any_order_the_same() -> None:
-    """A later buy bears no earlier sale, what an exit has claimed stays, and what nobody bears is the pool's."""
+    """A later buy bears no earlier sale, claims of exits stay, and the rest is taken from the pool."""
     trades = [trade("a", 0, "1"), trade("b", 10, "1", "0.4"), trade("c", 30, "5")]
     sales = [sale("first", 20, "1.2"), sale("second", 20, "3"), sale("early", -5, "9")]
     for some in permutations(sales):
@@ -82,7 +82,8 @@ def test_a_sale_takes_from_the_oldest_buys_before_it_and_in_any_order_the_same()
 
 
 def test_what_a_buy_gets_after_a_sale_bears_nothing_of_it() -> None:
-    """An order that fills in two parts has its second part whole, though the sale between was larger than the first."""
+    """An order that fills in two parts keeps its second part whole, though the sale in between was larger than the
+    first."""
     bought = ((START, Decimal("0.3")), (START + timedelta(seconds=30), Decimal("0.2")))
     whole = OpenQuantity("a", START, Decimal("0.5"), adopted=True, bought=bought)
     sold = sale("s", 10, "0.7")

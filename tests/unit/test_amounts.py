@@ -1,4 +1,4 @@
-"""Amounts and prices that people and programs write: one grammar at every door."""
+"""Amounts and prices written by people and programs: one grammar everywhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _by_alert(text: str) -> Decimal | None:
 @example("1e16")
 @example("0.10")
 def test_the_command_line_and_an_alert_read_the_same_amounts(text: str) -> None:
-    """Whatever is typed or sent, both doors take it as the same exact number, or both refuse it."""
+    """The command line and alerts read every text as the same exact number, or both refuse it."""
     sent = _by_alert(text)
     if sent is not None:
         assert amount("--size", text) == sent
@@ -45,7 +45,7 @@ def test_the_command_line_and_an_alert_read_the_same_amounts(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", ".", "-", "1_000", "\u0661", "NaN", "Infinity", "1e999", "0x1", "1 0", "1" * 41])
 def test_what_is_no_number(text: str) -> None:
-    """Texts that Python reads as numbers, or nearly, are none where money is meant."""
+    """Texts that Python reads as numbers, or nearly, are not accepted as money."""
     assert number_in(text) is None
 
 
@@ -53,5 +53,5 @@ def test_what_is_no_number(text: str) -> None:
     ("text", "fits"), [("0", True), ("1e-18", True), ("9.9e-19", False), ("9e15", True), ("1e16", False)]
 )
 def test_how_large_and_small_an_amount_may_be(text: str, fits: bool) -> None:
-    """Numbers that no market has are refused, on both ends."""
+    """Numbers that no market has are refused, too large and too small ones."""
     assert (out_of_range(Decimal(text)) is None) is fits

@@ -1,4 +1,4 @@
-"""What reports say of trades: hand-made trades with results that can be worked out on paper."""
+"""Reports of hand-made trades whose results can be calculated on paper."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DAY = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
 
 
 def row(number: int, **given: Any) -> dict[str, Any]:
-    """A trade of 1 at 100 that took profit at 104 as configured: 0.2 of slippage and 1 of fees."""
+    """A trade of 1 at 100 that took profit at 104 as configured, with 0.2 of slippage and 1 of fees."""
     usual: dict[str, Any] = {
         "entry_key": f"{number:032x}", "symbol": "BTC-USD", "trigger": "rsi_oversold",
         "reason": "TP", "opened": DAY + 60 * number,
@@ -63,7 +63,7 @@ def table(*rows: dict[str, Any]) -> TradeTable:
 
 
 def test_a_summary_is_what_one_would_work_out() -> None:
-    """Three winners and one loser: rate, sums, averages, and configured 2.0 against what was achieved."""
+    """Three winners and one loser: rate, sums, averages, and configured 2.0 compared with the achieved ratio."""
     found = summary(table(row(0), row(1), row(2), row(3, **LOSS)))
     assert (found.trades, found.wins, found.pnl, found.fees) == (4, 3, Decimal("4.9"), Decimal(4))
     assert found.win_rate == wilson_interval(3, 4)
@@ -85,7 +85,7 @@ PRICED = {"USD": "BTC-USD", "BTC": "ETH-BTC", "EUR": "BTC_EUR"}
     )
 )
 def test_amounts_of_different_currencies_are_never_added(trades: list[tuple[str, str, Decimal]]) -> None:
-    """Each sum of each grouping is that of the trades of one currency, to the last digit, and none is left out."""
+    """Each sum of each grouping is that of one currency's trades, to the last digit, and no trade is left out."""
     rows = [
         row(number, symbol=PRICED[currency], trigger=trigger, pnl=pnl, fees=abs(pnl) / 4)
         for number, (currency, trigger, pnl) in enumerate(trades)
@@ -112,7 +112,7 @@ def test_amounts_of_different_currencies_are_never_added(trades: list[tuple[str,
 
 
 def test_the_page_has_a_part_for_each_currency() -> None:
-    """Tiles, curves and tables of one currency are of its trades alone; hundredths of a coin are seen."""
+    """Tiles, curves and tables of one currency are of its trades only; hundredths of a coin are shown."""
     made = table(row(0), row(1, symbol="ETH-BTC", pnl=Decimal("-0.00041"), fees=Decimal("0.0001")))
     nothing = LinkageReport((), 0, 0, 0, 0, 0, 0, ())
     page = html_report(ReportHead("main", datetime(2026, 3, 2, tzinfo=UTC)), made, nothing)
@@ -123,7 +123,7 @@ def test_the_page_has_a_part_for_each_currency() -> None:
 
 
 def test_money_is_a_decimal_to_eight_places() -> None:
-    """An average that goes on for ever is rounded half-even, and a sum of floats has no noise behind it."""
+    """An average with endless digits is rounded half-even, and a sum of floats shows no rounding noise."""
     third = [row(number, pnl=Decimal(gain), slippage=-0.1) for number, gain in enumerate((1, 2, 2))]
     found = summary(table(*third, row(3, **LOSS, fees=Decimal(1)) | {"slippage": 0.0}))
     assert (found.average_win, found.average_loss) == (Decimal("1.66666667"), Decimal("-3.5"))
@@ -131,7 +131,7 @@ def test_money_is_a_decimal_to_eight_places() -> None:
 
 
 def test_from_configured_to_achieved_every_step_is_named() -> None:
-    """The steps of winners and losers are those of the trades, and add up to what was achieved."""
+    """The steps of winners and losers are those of the trades, and add up to the achieved result."""
     found = summary(table(row(0), row(1, **LOSS)))
     assert found.won is not None
     assert found.lost is not None
@@ -146,7 +146,7 @@ def test_from_configured_to_achieved_every_step_is_named() -> None:
 
 
 def test_another_way_out_is_its_own_step() -> None:
-    """A trade that was closed by hand below its target: what that cost is no slippage."""
+    """The cost of closing a trade by hand below its target is not slippage."""
     by_hand = row(0, reason="MANUAL", aimed=0.0, free_size=1.0, free_due=102.0, due=102.0, sold_value=101.9)
     found = summary(table(by_hand)).won
     assert found is not None
@@ -166,7 +166,7 @@ def test_groups_hold_every_trade_once() -> None:
 
 
 def test_score_buckets_are_in_order_and_leave_out_who_has_none() -> None:
-    """Buckets go from the lowest up, below zero too; a trade without a score is in none."""
+    """Buckets are in ascending order, below zero too; a trade without a score is in none."""
     found = table(row(0), row(1, score=None), row(2, score=-0.2), row(3, score=11.0))
     assert [item.group for item in by_score(found, 0.5)] == ["-0.5 to 0.0", "1.0 to 1.5", "11.0 to 11.5"]
     assert [item.group for item in by_score(found, 10)] == ["-10 to 0", "0 to 10", "10 to 20"]
@@ -174,7 +174,7 @@ def test_score_buckets_are_in_order_and_leave_out_who_has_none() -> None:
 
 @given(st.integers(1, 10**9), st.integers(0, 10**12), st.integers(1, 10**9))
 def test_a_score_is_in_the_bucket_whose_edges_hold_it(nanos: int, score: int, between: int) -> None:
-    """Also at an edge (0.3 is in 0.3 to 0.4), and every label says its edges exactly."""
+    """A score at an edge is in the upper bucket (0.3 is in 0.3 to 0.4), and every label has its exact edges."""
     width, exact = Decimal(nanos) / 10**9, Decimal(score) / 10**9
     edge = width * (score // nanos)
     trades = table(row(0, score=float(exact)), row(1, score=float(edge)), row(2, score=float(exact + between % nanos)))
@@ -187,7 +187,7 @@ def test_a_score_is_in_the_bucket_whose_edges_hold_it(nanos: int, score: int, be
 
 
 def test_buckets_of_odd_widths_are_named_by_their_edges() -> None:
-    """A quarter and one and a half: each edge with as many places as the width has."""
+    """With widths of a quarter and of one and a half each edge has as many places as the width."""
     found = table(row(0, score=0.25), row(1, score=0.3), row(2, score=1.5), row(3, score=2.9))
     assert [(item.group, item.trades) for item in by_score(found, 0.25)] == [
         ("0.25 to 0.50", 2), ("1.50 to 1.75", 1), ("2.75 to 3.00", 1),
@@ -197,7 +197,7 @@ def test_buckets_of_odd_widths_are_named_by_their_edges() -> None:
 
 
 def test_an_indicator_that_was_not_computed_counts_for_neither() -> None:
-    """Fired, computed and quiet, unknown or fired for the other side: three different things."""
+    """Fired, computed but quiet, and unknown or fired for the other side are three different cases."""
     found = {item.indicator: item for item in indicators(table(row(0), row(1, **LOSS), row(2, fired="", quiet="")))}
     assert (found["rsi"].fired.trades, found["rsi"].quiet.trades) == (1, 1)
     assert (found["macd"].fired.trades, found["macd"].quiet.trades) == (1, 1)
@@ -205,14 +205,15 @@ def test_an_indicator_that_was_not_computed_counts_for_neither() -> None:
 
 
 def test_the_score_that_decides_correlates() -> None:
-    """Results that rise with the score: a correlation near one; of a constant score, none."""
+    """Results that rise with the score have a correlation near one; a constant score has none."""
     rising = table(*(row(n, score=n / 10, pnl=Decimal(n)) for n in range(20)))
     assert score_correlation(rising).value == pytest.approx(1.0)
     assert score_correlation(table(*(row(n, score=1.0) for n in range(9)))).value is None
 
 
 def test_scores_of_different_scales_are_not_one_score() -> None:
-    """Two triggers whose scores say nothing say nothing together, though the one with larger scores earned more."""
+    """Two triggers with uninformative scores show no correlation together, though the one with larger scores earned
+    more."""
     flat = [row(n, score=1 + n % 2, pnl=Decimal(-3 + n // 2 % 2)) for n in range(200)]
     momentum = [row(200 + n, trigger="roc_momo", score=5 + n % 2, pnl=Decimal(3 + n // 2 % 2)) for n in range(200)]
     for trades in (flat, momentum, flat + momentum):
@@ -224,13 +225,13 @@ def test_scores_of_different_scales_are_not_one_score() -> None:
 
 
 def test_a_trade_that_kept_dust_is_measured_on_what_was_sold() -> None:
-    """Cost counts for the part that was sold; the rest is no loss."""
+    """Only the cost of the sold part counts; the rest is not a loss."""
     found = table(row(0, pnl=Decimal(3), cost=200.0, sold_share=0.5))
     assert found.net[0] == pytest.approx(0.03)
 
 
 def test_no_trades_is_an_answer() -> None:
-    """Every report of nothing is empty, and the page still says so."""
+    """Every report without trades is empty, and the page says so."""
     nothing = table()
     assert len(nothing) == 0
     assert summary(nothing).win_rate.value is None
@@ -259,7 +260,7 @@ def test_a_thinned_curve_keeps_its_extremes() -> None:
 
 
 def test_the_page_loads_nothing_and_escapes_what_it_shows() -> None:
-    """One file: no script, no address, no style from elsewhere; names are text."""
+    """The page is one file: no script, no address, no external style; names are escaped."""
     rows = [row(n, trigger="<script>alert(1)</script>", score=n / 7, pnl=Decimal(n - 3)) for n in range(9)]
     linked = LinkageReport([SourceLinkage("sighook", 9, 9, 9, 12.0, 11.0)], 18, 0, 0, 0, 0, 0, [])
     page = html_report(ReportHead("main", datetime.now(UTC)), table(*rows), linked)
@@ -271,7 +272,7 @@ def test_the_page_loads_nothing_and_escapes_what_it_shows() -> None:
 
 
 def test_a_name_turns_nothing_around_in_the_page() -> None:
-    """Characters that turn the direction of text are written out, and names of cells are isolated."""
+    """Characters that change the direction of text are written out, and names in cells are isolated."""
     rows = [row(n, trigger="gain\u202e5-\u202c", score=n / 7) for n in range(4)]
     linked = LinkageReport([SourceLinkage("sighook", 4, 4, 4, 12.0, 11.0)], 8, 0, 0, 0, 0, 0, [])
     page = html_report(ReportHead("main", datetime.now(UTC)), table(*rows), linked)
@@ -281,7 +282,7 @@ def test_a_name_turns_nothing_around_in_the_page() -> None:
 
 @pytest.mark.parametrize("values", [[0.0], [5.0, 5.0], [-1e-9, 1e9], [-3.0, -2.0]])
 def test_charts_of_odd_values_are_drawn(values: list[float]) -> None:
-    """One point, a flat line, huge and tiny: coordinates are finite numbers."""
+    """Coordinates are finite numbers for one point, a flat line, and huge or tiny values."""
     x, y = np.arange(float(len(values))) + DAY, np.array(values)
     pictures = line(x, y, title="t", unit="USD"), points(x, y, [], title="t", x_name="x", unit="%")
     listed = bars([Bar("a", max(value, 0), min(value, 0)) for value in values], title="t", unit="USD")
@@ -291,7 +292,7 @@ def test_charts_of_odd_values_are_drawn(values: list[float]) -> None:
 
 
 def test_nan_never_is_a_profit_rule() -> None:
-    """Without take profit and trailing no reward was configured: no ratio is made up."""
+    """Without take profit and trailing no reward was configured, so there is no ratio."""
     found = summary(table(row(0, take_profit=None, trailing_arm=None)))
     assert found.configured is None
     assert found.won is None

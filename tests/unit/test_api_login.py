@@ -15,7 +15,7 @@ from workers.settings.sources import SettingSources
 
 
 def test_a_digest_is_of_one_password_and_tells_nothing() -> None:
-    """Two digests of one password differ, each is matched by it alone, and nobody's is matched by nothing."""
+    """Two digests of one password differ, each matches only that password, and no password matches a missing digest."""
     other = digest_of(PASSWORD)
     assert other != digest()
     assert PASSWORD not in other
@@ -29,7 +29,7 @@ def test_a_digest_is_of_one_password_and_tells_nothing() -> None:
 
 
 def test_settings_take_a_digest_as_it_is_printed() -> None:
-    """What `bottrader api password` prints is taken, anything else is refused without being repeated."""
+    """The output of `bottrader api password` is accepted, anything else is refused without being repeated."""
     given = {"api": {"users": {"ana": {"role": "trade", "password_digest": digest()}}}}
     assert build(SettingSources(from_file=given)).api.users["ana"].role == "trade"
     for bad in (PASSWORD, digest()[:-1], digest().replace("$15$", "$2$")):
@@ -54,13 +54,13 @@ def test_settings_take_a_digest_as_it_is_printed() -> None:
     ],
 )
 def test_settings_that_would_let_somebody_in_are_refused(api: dict[str, object], clause: str) -> None:
-    """No user without a password, no name for two, and no address that a browser would reach without TLS."""
+    """A user without a password, a name used twice, and an address reachable without TLS are refused."""
     with pytest.raises(ConfigError, match=clause):
         build(SettingSources(from_file={"api": api}))
 
 
 def test_a_session_is_known_by_its_cookie_only_while_it_lives() -> None:
-    """It ends after its time, or after some time without use; looking whether it lives is no use."""
+    """A session ends after its time, or after some time without use; checking it is not use."""
     now = 0.0
     sessions = Sessions(100, 10, clock=lambda: now)
     value, session = sessions.open("ana", "view")
@@ -79,7 +79,7 @@ def test_a_session_is_known_by_its_cookie_only_while_it_lives() -> None:
 
 
 def test_a_link_is_taken_once() -> None:
-    """A token that was taken is followed by another, which whoever keeps it hears of."""
+    """A used token is replaced by another, which is passed to whoever stores it."""
     heard: list[str] = []
     link = OneTimeLink("owner", heard.append)
     link.tell()
@@ -92,8 +92,8 @@ def test_a_link_is_taken_once() -> None:
 
 
 def test_failures_wait_longer_each_time_and_are_forgotten() -> None:
-    """Five are borne, then each costs a longer wait, asking during it lengthens nothing, and a quarter of an hour later
-    all are forgotten.
+    """Five failures are free, then each causes a longer wait; requests during the wait don't extend it, and after a
+    quarter of an hour all are forgotten.
     """
     now = 0.0
     failures = Failures(clock=lambda: now)
@@ -116,7 +116,7 @@ def test_failures_wait_longer_each_time_and_are_forgotten() -> None:
 
 
 def test_a_good_log_in_forgets_its_own_failures_only() -> None:
-    """Logging in well clears the user's tries, and takes from its address none but its own."""
+    """A successful log-in clears the user's failures, and of its address only its own."""
     failures = Failures(clock=lambda: 0.0)
     ana, bob = ["user ana at x", "address x"], ["user bob at x", "address x"]
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""What no fill explains, and which trades bear what an account is short of."""
+"""Balance changes without a fill, and the trades that bear a shortage of the account."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOW = datetime(2026, 8, 9, 12, 0, tzinfo=UTC)
 
 
 def test_the_first_look_at_balances_opens_the_books() -> None:
-    """Before anything was reconciled, whatever the fills do not explain is the opening balance of its currency."""
+    """Before the first reconcile, any balance that fills don't explain is the opening balance of its currency."""
     found = transfers({"USD": Decimal(-100)}, {"USD": Decimal(900), "BTC": Decimal(0)}, opened=False)
     assert found == [
         Transfer("BTC", TransferKind.OPENING, Decimal(0), Decimal(0), Decimal(0)),
@@ -24,7 +24,7 @@ def test_the_first_look_at_balances_opens_the_books() -> None:
 
 
 def test_later_differences_of_balances_have_names() -> None:
-    """More is a deposit, less a withdrawal, less than a millionth a rounding; what agrees has no row."""
+    """More is a deposit, less a withdrawal, less than a millionth a rounding; no difference makes no row."""
     expected = {"USD": Decimal(10), "BTC": Decimal(2), "ETH": Decimal(1), "SOL": Decimal(5)}
     found = {"USD": Decimal(15), "BTC": Decimal("0.5"), "ETH": Decimal("1.0000000001"), "SOL": Decimal(5)}
     assert [(item.currency, item.kind, item.amount) for item in transfers(expected, found, opened=True)] == [
@@ -65,12 +65,12 @@ SHORTAGES: list[tuple[str, list[OpenQuantity], str, str, str]] = [
 def test_trades_bear_what_books_and_exchange_agree_on(
     trades: list[OpenQuantity], pool: str, available: str, expected: str
 ) -> None:
-    """Nothing is taken from a trade unless the books and the exchange's own balance both miss it."""
+    """Nothing is taken from a trade unless both the books and the exchange's balance are short."""
     assert shortage(trades, Decimal(pool), Decimal(available)) == Decimal(expected)
 
 
 def test_the_oldest_trades_bear_what_is_short() -> None:
-    """Trades give what they have, oldest first, and the last one only what is still needed."""
+    """Trades give their sizes, oldest first, and the last one only what is still needed."""
     trades = [quantity("new", 2, "1"), quantity("old", 0, "1"), quantity("mid", 1, "1")]
     taken = take_from_trades(trades, Decimal("1.25"))
     assert [(item.entry_key, item.size, item.left) for item in taken] == [
@@ -80,7 +80,7 @@ def test_the_oldest_trades_bear_what_is_short() -> None:
 
 
 def test_what_an_exit_holds_at_the_exchange_is_not_taken() -> None:
-    """A trade whose exit order rests at the exchange gives only what that order leaves."""
+    """A trade whose exit order rests at the exchange gives only the size that the order leaves."""
     trades = [quantity("old", 0, "1", claimed="0.75"), quantity("new", 1, "1")]
     assert [(item.entry_key, item.size) for item in take_from_trades(trades, Decimal("0.5"))] == [
         ("old", Decimal("0.25")),
@@ -94,7 +94,7 @@ def test_what_an_exit_holds_at_the_exchange_is_not_taken() -> None:
     available=st.decimals(min_value=0, max_value=50, places=4),
 )
 def test_never_more_is_taken_than_is_short_or_held(remaining: list[Decimal], pool: Decimal, available: Decimal) -> None:
-    """What is taken adds up to the shortage, which no more than empties the trades."""
+    """The sizes taken add up to the shortage, and at most empty the trades."""
     trades = [OpenQuantity(str(number), NOW, size) for number, size in enumerate(remaining)]
     short = shortage(trades, pool, available)
     taken = take_from_trades(trades, short)
@@ -103,7 +103,7 @@ def test_never_more_is_taken_than_is_short_or_held(remaining: list[Decimal], poo
 
 
 def test_what_is_short_comes_out_of_somebody_elses_buys_before_ours() -> None:
-    """A trade that an adopted buy opened bears before one that is older and ours."""
+    """An adopted trade bears a shortage before an older one of ours."""
     ours = OpenQuantity("ours", NOW - timedelta(hours=2), Decimal(1))
     adopted = OpenQuantity("adopted", NOW, Decimal(1), adopted=True)
     assert [(item.entry_key, item.size) for item in take_from_trades([ours, adopted], Decimal("1.5"))] == [

@@ -1,4 +1,4 @@
-"""Batches: in the order of arrival, never two at a time, each item with its own answer or error."""
+"""Batches: in order of arrival, never two at a time, each item with its own answer or error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from activities.orders.batches import Batches
 
 
 class Till:
-    """Handles numbers; while it is shut, who comes waits."""
+    """Handles numbers; while it is closed, callers wait."""
 
     def __init__(self, most: int = 50) -> None:
         self.open, self.busy = asyncio.Event(), asyncio.Event()
@@ -20,7 +20,7 @@ class Till:
         self.line = Batches[int, int](self.handle, most=most)
 
     async def handle(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
-        """Twice the number; 13 makes the whole batch fail, a negative number is an error of its own."""
+        """Twice the number; 13 makes the whole batch fail, a negative number gets its own error."""
         self.batches.append(list(numbers))
         self.running += 1
         assert self.running == 1
@@ -33,7 +33,7 @@ class Till:
 
 
 async def test_who_comes_during_a_batch_is_in_the_next_one() -> None:
-    """The first goes alone, the others together, in their order and no more at once than may be."""
+    """The first item goes alone, the others together, in their order and within the limit per batch."""
     till = Till(most=3)
     first = asyncio.create_task(till.line.join(1))
     await till.busy.wait()
@@ -45,7 +45,7 @@ async def test_who_comes_during_a_batch_is_in_the_next_one() -> None:
 
 
 async def test_an_error_is_the_items_own() -> None:
-    """What fails a batch is tried alone, so the others have their answers and only its own caller the error."""
+    """The items of a failed batch are tried alone, so only the caller of the failing item gets the error."""
     till = Till()
     till.open.set()
     found = await asyncio.gather(*(till.line.join(number) for number in (1, 13, -2, 3)), return_exceptions=True)
@@ -56,7 +56,7 @@ async def test_an_error_is_the_items_own() -> None:
 
 
 async def test_who_leaves_does_not_stop_the_others() -> None:
-    """A caller that is cancelled leaves its item to the batch; the others get their answers, later ones too."""
+    """A cancelled caller leaves its item to the batch; the others get their answers, later ones too."""
     till = Till()
     leaving, staying = asyncio.create_task(till.line.join(1)), asyncio.create_task(till.line.join(2))
     await till.busy.wait()

@@ -1,4 +1,4 @@
-"""What was bought while its symbol was on the block list, by the list's recorded history."""
+"""Buys of symbols that were on the block list at that time, by the list's recorded history."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BTC, ETH = "BTC-USD", "ETH-USD"
 
 
 def at(seconds: float) -> datetime:
-    """So long after the history begins."""
+    """This many seconds after the history begins."""
     return START + timedelta(seconds=seconds)
 
 
 def test_an_entry_of_a_blocked_symbol_is_found_with_both_times() -> None:
-    """None before it was blocked, after it was taken off, or in another symbol; one that is sent again then, is."""
+    """No entry before the block, after it, or in another symbol is found; one that is sent again during it is."""
     history = BlockList(START, frozenset({ETH}), [(at(100), frozenset({BTC, ETH})), (at(200), frozenset({ETH}))])
     bought = [
         Bought("before", BTC, at(99)),
@@ -40,7 +40,7 @@ def test_an_entry_of_a_blocked_symbol_is_found_with_both_times() -> None:
 
 
 def test_an_entry_of_the_very_moment_is_early() -> None:
-    """Not every worker has heard of a change at once; what was so from the beginning everybody knew."""
+    """Not every worker knows a change at once; a block from the beginning was known to all."""
     history = BlockList(START, frozenset({ETH}), [(at(100), frozenset({BTC, ETH}))])
     moment = 100 + HEARD_WITHIN.total_seconds()
     found = history.breaches(
@@ -52,7 +52,7 @@ def test_an_entry_of_the_very_moment_is_early() -> None:
 
 
 def test_nothing_is_known_without_a_history() -> None:
-    """No list is assumed: such entries are for whoever tells that it isn't known."""
+    """No list is assumed: such entries are returned as unknown."""
     history = BlockList(None, frozenset({BTC}))
     assert not history.knows(START)
     assert history.breaches([Bought("x", BTC, START)]) == []
@@ -65,7 +65,7 @@ def test_nothing_is_known_without_a_history() -> None:
 def test_what_is_found_is_what_the_list_of_its_moment_says(
     lists: list[frozenset[str]], bought: list[tuple[str, int]]
 ) -> None:
-    """Whatever changes: an entry is found exactly if the list that held then has its symbol."""
+    """For any changes, an entry is found exactly if the list at that moment had its symbol."""
     history = BlockList(START, lists[0], [(at(10 * number), names) for number, names in enumerate(lists) if number])
     entries = [Bought(str(number), symbol, at(second)) for number, (symbol, second) in enumerate(bought)]
     wrong = {

@@ -1,4 +1,4 @@
-"""The forms of what a booking reads and writes, held to the functions in the database that take and tell them."""
+"""The inputs and outputs of a booking, compared with the functions in the database that read and return them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _PARTS = {
 
 
 def _taken(part: str) -> dict[str, str | None]:
-    """The columns that `ledger_write` takes of a part, with their types where it names them."""
+    """The columns that `ledger_write` reads from a part, with their types if it names them."""
     found: dict[str, str | None] = dict.fromkeys(re.findall(rf"w #>> '\{{{part},(\w+)\}}'", _WRITE))
     record = re.search(rf"jsonb_to_record(?:set)?\(w -> '{part}'\) AS x \(([^)]*)\)", _WRITE)
     if record is not None:
@@ -66,13 +66,13 @@ def test_a_part_has_the_columns_that_the_database_takes(part: str) -> None:
 
 
 def test_the_parts_are_those_that_the_database_takes() -> None:
-    """A booking has no part that `ledger_write` would pass over, and leaves none out."""
+    """A booking has exactly the parts that `ledger_write` reads."""
     named = re.findall(r"w (?:\?|->|->>) '(\w+)'|w #>> '\{(\w+),", _WRITE)
     assert {one or other for one, other in named} == set(get_type_hints(writes.Writes))
 
 
 def _objects(text: str) -> Iterator[list[str]]:
-    """The names in each json_build_object, those of inner ones not among them, in the order of the text."""
+    """The names in each json_build_object, without those of inner ones, in the order of the text."""
     for start in re.finditer(r"json_build_object\(", text):
         depth, arguments, quoted = 1, [""], False
         for letter in text[start.end() :]:
@@ -88,6 +88,6 @@ def _objects(text: str) -> Iterator[list[str]]:
 
 
 def test_the_state_has_the_names_that_the_database_tells() -> None:
-    """What a booking is computed from has exactly the names that `ledger_state` tells."""
+    """The state that a booking is computed from has exactly the names that `ledger_state` returns."""
     told = [rows.FillTold, rows.LotTold, rows.StateTold, rows.OrderTold, rows.AttemptTold, rows.TradeTold]
     assert [sorted(names) for names in _objects(_STATE)] == [sorted(get_type_hints(form)) for form in told]

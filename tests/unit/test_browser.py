@@ -1,4 +1,4 @@
-"""Which requests of a browser are answered."""
+"""The requests of a browser that are answered."""
 
 import pytest
 from multidict import CIMultiDict
@@ -27,7 +27,7 @@ def refused(method: str, headers: dict[str, str]) -> bool:
     ],
 )
 def test_our_own_page_and_the_address_bar_are_answered(method: str, headers: dict[str, str]) -> None:
-    """Either way of writing our address works; a link from elsewhere opens the page."""
+    """Both forms of our address work; a link from elsewhere opens the page."""
     assert not refused(method, headers)
 
 
@@ -55,5 +55,5 @@ def test_our_own_page_and_the_address_bar_are_answered(method: str, headers: dic
     ],
 )
 def test_everything_else_is_refused(method: str, headers: dict[str, str]) -> None:
-    """A rebound name, another origin, another port's page, a frame, and a change that doesn't say whose it is."""
+    """A rebound name, another origin, another port's page, a frame, and a change without an origin are refused."""
     assert refused(method, headers)

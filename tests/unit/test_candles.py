@@ -1,4 +1,4 @@
-"""Whose word on a candle holds."""
+"""Which version of a candle holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SYMBOL = "BTC-USD"
 MINUTES = timedelta(minutes=5)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-# What a venue says of one candle, in order: its close, and who says so ("early" is right at its end).
+# A venue's versions of one candle, in order: its close, and the source ("early" is right at its end).
 words = st.lists(
     st.tuples(st.integers(min_value=1, max_value=9), st.sampled_from(["stream", "records, early", "records"])),
     min_size=1,
@@ -27,7 +27,7 @@ words = st.lists(
 
 
 def test_records_settle_a_candle_once_the_next_one_has_closed() -> None:
-    """Asked right at its end they may lack its last trades; the stream settles nothing."""
+    """Records read right at a candle's end may lack its last trades; the stream settles nothing."""
     assert settles(START, START + MINUTES)
     assert not settles(START, START)
     assert not settles(START, None)
@@ -38,7 +38,7 @@ def test_records_settle_a_candle_once_the_next_one_has_closed() -> None:
 
 @given(words)
 def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple[int, str]]) -> None:
-    """A price watcher reads its ATR from the records' last word once they have settled it, else from the last word."""
+    """The ATR uses the records' last version once they have settled the candle, else the last version of any source."""
     watch = Watch(epoch=1, signal_max_age=MINUTES, on_due=lambda _: None, now=lambda: START, monotonic=lambda: 0.0)
     window = atr_window(14)
     five = Decimal(5)
@@ -46,7 +46,7 @@ def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple
     others = [replace(flat, start=START + MINUTES * number) for number in range(1, window + 1)]
     watch.candles(SYMBOL, [flat, *others])
     for close, by in told:
-        # The volume says nothing of which word is later: a busted trade takes some away.
+        # Volume doesn't show which version is later: a busted trade reduces it.
         word = replace(flat, close=Decimal(close), volume=Decimal(10 - close))
         last = {"stream": None, "records, early": START, "records": START + MINUTES}[by]
         watch.candles(SYMBOL, [word], last_closed=last)
@@ -55,7 +55,7 @@ def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple
 
 
 def test_records_are_asked_from_the_oldest_candle_that_may_be_missing_or_corrected() -> None:
-    """The newest closed ones always, what is missing before them too."""
+    """The newest closed candles are always requested, missing ones before them too."""
     last = START + MINUTES * 100
     newest = last - MINUTES * (ASKED_AGAIN - 1)
     assert asked_from(last, MINUTES) == asked_from(last, MINUTES, None, last) == newest
@@ -64,7 +64,7 @@ def test_records_are_asked_from_the_oldest_candle_that_may_be_missing_or_correct
 
 @given(st.lists(st.integers(min_value=1, max_value=2), min_size=30, max_size=80))
 def test_every_candle_is_asked_for_once_it_can_settle(steps: list[int]) -> None:
-    """However candles close, none is left out between two looks at the records, and they are asked about each hour."""
+    """Whatever the times of closes, each candle is requested once it can settle, and the records are read each hour."""
     last, asked, settled, looks = START, None, set[datetime](), 0
     for step in steps:
         last += MINUTES * step

@@ -8,12 +8,12 @@ from workers.stack import certificates
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """What is in every file of the folder."""
+    """The content of every file in the folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_they_are_the_owners_alone_and_stay(tmp_path: Path) -> None:
-    """Folder 0700, files 0600, no key of the authority among them; the second start finds what the first one made."""
+    """Folder 0700, files 0600, no key of the authority among them; the second start finds the same files."""
     folder = tmp_path / "tls"
     made = certificates.ensure(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -26,7 +26,7 @@ def test_they_are_the_owners_alone_and_stay(tmp_path: Path) -> None:
 
 
 def test_they_are_made_anew_a_year_before_their_end(tmp_path: Path) -> None:
-    """A stack that starts with them may run for a year."""
+    """Certificates are renewed early enough for a stack to run a year."""
     folder, now = tmp_path / "tls", datetime.now(UTC)
     certificates.ensure(folder, now)
     before = content(folder)
@@ -37,7 +37,7 @@ def test_they_are_made_anew_a_year_before_their_end(tmp_path: Path) -> None:
 
 
 def test_what_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
-    """A missing or broken file is no state to start from."""
+    """A missing or broken file causes new ones."""
     folder = tmp_path / "tls"
     made = certificates.ensure(folder)
     for spoil in (made.ca_file.unlink, lambda: made.client_cert_file.write_text("nonsense")):
@@ -47,7 +47,7 @@ def test_what_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_files_that_others_could_read_are_closed(tmp_path: Path) -> None:
-    """A copy that lost its permissions gets them back."""
+    """A copy with wider permissions gets the right ones again."""
     made = certificates.ensure(tmp_path / "tls")
     made.client_key_file.chmod(0o644)
     certificates.ensure(made.folder)

@@ -1,4 +1,4 @@
-"""Order bodies are those of the official client, and every answer to a command means one thing."""
+"""Order bodies are those of the official client, and every answer to a command has one meaning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecordingClient(RESTClient):  # type: ignore[misc]
         self.body: dict[str, Any] = {}
 
     def post(self, url_path: str, params: Any = None, data: Any = None, **_: Any) -> dict[str, Any]:
-        """Keep what the client would send, as it would send it."""
+        """Keep the body as the client would send it."""
         assert url_path == "/api/v3/brokerage/orders"
         self.body = {name: value for name, value in data.items() if value is not None}
         return {"success": True, "success_response": {}}
@@ -70,7 +70,7 @@ TEXT_END = "2026-08-09T12:00:00.250000Z"
     ],
 )  # fmt: skip
 def test_bodies_are_the_official_clients(ours: OrderRequest, method: str, arguments: dict[str, Any]) -> None:
-    """For every kind of order the body is the one that the official client's own method sends."""
+    """Each kind of order has the same body as from the official client's own method."""
     client = RecordingClient()
     getattr(client, method)(**arguments)
     assert order_body(ours) == client.body
@@ -95,13 +95,13 @@ def test_bodies_are_the_official_clients(ours: OrderRequest, method: str, argume
     ],
 )
 def test_an_order_that_contradicts_itself_is_no_body(ours: OrderRequest, words: str) -> None:
-    """What the venue has no order for is refused before anything is committed, with the reason."""
+    """An order that the venue doesn't have is refused before anything is committed, with the reason."""
     with pytest.raises(ValueError, match=words):
         order_body(ours)
 
 
 def test_a_placed_order_gives_its_id() -> None:
-    """Today's and older answers both name the order."""
+    """Both the present and the older form of answer have the order's id."""
     body = {"client_order_id": "id"}
     new = {"success": True, "success_response": {"order_id": "o", "client_order_id": "id"}}
     old = {"success": True, "failure_reason": "UNKNOWN_FAILURE_REASON", "order_id": "o"}
@@ -120,7 +120,7 @@ def test_a_placed_order_gives_its_id() -> None:
     ],
 )  # fmt: skip
 def test_a_refusal_has_the_most_specific_reason(answer: dict[str, Any], code: str) -> None:
-    """The first reason that says something is the code."""
+    """The first meaningful reason is the code."""
     with pytest.raises(CommandRefused) as caught:
         submit_answer({"success": False, **answer}, {})
     assert caught.value.code == code
@@ -128,7 +128,7 @@ def test_a_refusal_has_the_most_specific_reason(answer: dict[str, Any], code: st
 
 @pytest.mark.parametrize("answer", [{}, {"success": True}, {"success": None}, {"success": "true", "order_id": "o"}])
 def test_neither_yes_nor_no_is_unknown(answer: dict[str, Any]) -> None:
-    """An answer without a clear yes or no leaves the outcome open."""
+    """An answer without a clear yes or no is an unknown outcome."""
     with pytest.raises(OutcomeUnknown):
         submit_answer(answer, {})
 
@@ -145,6 +145,6 @@ def test_neither_yes_nor_no_is_unknown(answer: dict[str, Any]) -> None:
     ],
 )
 def test_each_answer_to_a_cancel_has_a_verdict(row: dict[str, Any], verdict: CancelVerdict) -> None:
-    """The venue's reasons fold into four verdicts; what is not a result is left out."""
+    """The venue's reasons are mapped to four verdicts; anything that is not a result is left out."""
     answers = cancel_answers({"results": [{"order_id": "o", **row}, "noise", {"success": True}]})
     assert {order: answer.verdict for order, answer in answers.items()} == {"o": verdict}

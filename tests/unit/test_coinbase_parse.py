@@ -1,4 +1,4 @@
-"""The venue's own shapes, oddities included, in the port's terms."""
+"""The venue's own JSON, oddities included, as the port's types."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ REST_ORDER: dict[str, Any] = {
     ("text", "value"), [("", D(0)), (None, D(0)), (".19", D("0.19")), ("1E-8", D("1E-8")), (1.5, D("1.5")), (3, D(3))]
 )
 def test_numbers_as_the_venue_writes_them(text: object, value: Decimal) -> None:
-    """Nothing is zero, and JSON numbers are read as they are written."""
+    """Empty is zero, and JSON numbers are read digit by digit."""
     assert number(text, "size") == value
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "abc", "1,5", True, [], {}, "1E+999", "1e-400"])
 def test_what_is_no_number_is_refused_with_its_name(text: object) -> None:
-    """Neither words nor infinities nor absurd magnitudes become money."""
+    """Words, infinities and absurd magnitudes don't become money."""
     with pytest.raises(MessageError, match="size"):
         number(text, "size")
 
@@ -77,14 +77,14 @@ def test_times_with_none_to_nine_digits(text: str, microsecond: int) -> None:
 
 
 def test_the_venues_words_for_no_time() -> None:
-    """Nothing, null and the year one are no time; anything else is an error."""
+    """Empty, null and the year one mean no time; anything else is an error."""
     assert [optional_time(text, "t") for text in ("", None, "0001-01-01T00:00:00Z")] == [None] * 3
     with pytest.raises(MessageError):
         time_of("yesterday", "t")
 
 
 def test_an_order_of_the_user_channel() -> None:
-    """Totals, status and times come over; a buy's original size is not in the message and is not guessed."""
+    """Totals, status and times are read; a buy's original size is not in the message and is not guessed."""
     order = order_from_stream(STREAM_ORDER, AT)
     assert (order.exchange_order_id, order.client_order_id, order.symbol, order.side) == (
         "o-1",
@@ -106,7 +106,8 @@ def test_an_order_of_the_user_channel() -> None:
 def test_the_size_of_a_sell_is_known_where_it_holds_what_it_leaves(
     side: str, leaves: object, hold: object, size: str | None
 ) -> None:
-    """A sell holds base currency: where that is what it leaves, its size is what it has filled and that; no other's."""
+    """A sell holds base currency: if the hold equals the leaves quantity, its size is filled plus leaves; no other's
+    is."""
     told = {"order_side": side, "leaves_quantity": leaves, "outstanding_hold_amount": hold}
     assert order_from_stream({**STREAM_ORDER, **told}, AT).base_size == (None if size is None else D(size))
 
@@ -126,7 +127,7 @@ def test_an_order_of_the_rest_api() -> None:
 
 @pytest.mark.parametrize("given", ["", None, "0"])
 def test_a_missing_value_is_average_times_size(given: object) -> None:
-    """Where filled_value is left out, average price × size stands in, exactly."""
+    """A missing filled_value is replaced by average price × size, exactly."""
     assert order_from_stream({**STREAM_ORDER, "filled_value": given}, AT).filled_value == D("32500.25")
     assert order_from_rest({**REST_ORDER, "filled_value": given}).filled_value == D("65000.5")
 
@@ -139,19 +140,19 @@ def test_a_missing_value_is_average_times_size(given: object) -> None:
      ("UNKNOWN_ORDER_STATUS", VenueStatus.PENDING), ("A_NEW_ONE", VenueStatus.PENDING)],
 )  # fmt: skip
 def test_every_status_has_its_meaning(word: str, status: VenueStatus) -> None:
-    """A status we don't know ends nothing, so that no fill is lost."""
+    """An unknown status ends nothing, so that no fill is lost."""
     assert order_from_stream({**STREAM_ORDER, "status": word}, AT).status is status
 
 
 def test_an_open_order_with_a_pending_cancel_is_cancelling() -> None:
-    """REST says OPEN and pending_cancel."""
+    """REST reports OPEN with pending_cancel; the order is cancelling."""
     assert order_from_rest({**REST_ORDER, "status": "OPEN", "pending_cancel": True}).status is VenueStatus.CANCELLING
 
 
 @pytest.mark.parametrize("change", [{"order_id": ""}, {"product_id": None}, {"order_side": "LONG"},
                                     {"cumulative_quantity": "-1"}, {"total_fees": "x"}])  # fmt: skip
 def test_an_order_without_identity_or_with_nonsense_is_refused(change: dict[str, Any]) -> None:
-    """What can't be booked rightly is not booked at all."""
+    """An order that can't be booked correctly is not booked at all."""
     with pytest.raises(MessageError):
         order_from_stream({**STREAM_ORDER, **change}, AT)
 
@@ -236,7 +237,7 @@ def test_candles_and_wallets() -> None:
     ],
 )
 def test_only_wallets_that_orders_take_from_are_balances(fields: dict[str, Any], counts: bool) -> None:
-    """What lies in a vault, with futures, or in a wallet that is shut can't be sold."""
+    """Coins in a vault, with futures, or in a closed wallet can't be sold."""
     assert trades_from({"currency": "BTC", **fields}) is counts
 
 
@@ -272,12 +273,12 @@ def test_keys_of_every_kind_sign(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "can't be read"), ("{", "not JSON"), ("[]", "no object"), ("{}", "lacks"),
+    [(None, "can't be read"), ("{", "not JSON"), ("[]", "not a JSON object"), ("{}", "lacks"),
      ('{"name": "n", "privateKey": "-----BEGIN EC PRIVATE KEY-----\\nAAAA\\n"}', "can't sign"),
      ('{"name": "n", "privateKey": ""}', "both a name and a private key")],
 )  # fmt: skip
 def test_a_key_file_that_is_wrong_says_what_to_do(tmp_path: Path, content: str | None, words: str) -> None:
-    """Every way a key file can be wrong is a sentence without the secret in it."""
+    """Every kind of wrong key file gives a sentence without the secret."""
     file = tmp_path / "key.json"
     if content is not None:
         file.write_text(content)

@@ -26,7 +26,7 @@ async def test_no_more_than_the_rate_in_any_second() -> None:
 
 
 async def test_urgent_requests_go_first() -> None:
-    """An exit that comes last is served before entries that wait."""
+    """An exit that arrives last is served before waiting entries."""
     limiter = RateLimiter(2)
     served: list[str] = []
 
@@ -40,7 +40,7 @@ async def test_urgent_requests_go_first() -> None:
 
 
 async def test_a_waiter_that_is_cancelled_takes_no_turn() -> None:
-    """A request that is given up leaves its place to the next."""
+    """A cancelled request leaves its place to the next."""
     limiter = RateLimiter(1)
     async with limiter.turn():
         pass
@@ -54,7 +54,7 @@ async def test_a_waiter_that_is_cancelled_takes_no_turn() -> None:
 
 
 async def test_slow_answers_hold_a_turn_for_half_a_second_at_most() -> None:
-    """While the venue is slow, the next turn comes a second and a half after the start."""
+    """While the venue is slow, the next turn is a second and a half after the start."""
     limiter = RateLimiter(1)
     release = asyncio.Event()
     started = time.monotonic()

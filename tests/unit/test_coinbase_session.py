@@ -1,4 +1,4 @@
-"""One connection's worth of frames: sequence, snapshot batches, odd and broken messages."""
+"""The frames of one connection: sequence, snapshot batches, odd and broken messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STAMP = "2026-08-09T21:05:48.228568804Z"
 
 
 def frame(channel: str, sequence: Any, *events: dict[str, Any], **more: Any) -> bytes:
-    """A message as it comes over the wire."""
+    """A message as sent."""
     envelope = {"channel": channel, "timestamp": STAMP, "sequence_num": sequence, "events": list(events), **more}
     return json.dumps(envelope).encode()
 
@@ -68,7 +68,7 @@ def names(events: list[StreamEvent]) -> list[str]:
 
 
 def all_events(session: CoinbaseSession, frames: list[bytes]) -> list[StreamEvent]:
-    """What the frames say, one after the other."""
+    """The events of frames, one after the other."""
     return [event for item in frames for event in session.receive(item)]
 
 
@@ -89,7 +89,7 @@ def test_an_account_without_orders_has_a_complete_snapshot() -> None:
 
 
 def test_exactly_fifty_orders_are_complete_at_the_next_user_message() -> None:
-    """A full batch may have a successor; the first update says that it had none."""
+    """A full batch may have a successor; the first update shows that it had none."""
     session, _ = user_session()
     assert "SnapshotComplete" not in names(list(session.receive(batch(0, 0, 50))))
     events = session.receive(batch(1, 7, 1, "update"))
@@ -98,7 +98,7 @@ def test_exactly_fifty_orders_are_complete_at_the_next_user_message() -> None:
 
 
 def test_a_snapshot_with_a_missing_message_is_never_complete() -> None:
-    """The gap is told, the orders that came are delivered, and completeness is not claimed."""
+    """The gap is reported, the received orders are delivered, and the list is not reported as complete."""
     session, stats = user_session()
     events = all_events(session, [batch(0, 0, 50), batch(2, 100, 9), batch(3, 0, 1, "update")])
     assert [event for event in events if isinstance(event, Gap | SnapshotComplete)] == [
@@ -109,7 +109,7 @@ def test_a_snapshot_with_a_missing_message_is_never_complete() -> None:
 
 @pytest.mark.parametrize("order_of", list(permutations(range(3))))
 def test_a_snapshot_is_complete_in_whatever_order_its_messages_come(order_of: tuple[int, ...]) -> None:
-    """Late snapshot messages count when they come."""
+    """Late snapshot messages count when they arrive."""
     session, stats = user_session()
     frames = [batch(0, 0, 50), batch(1, 50, 50), batch(2, 100, 9)]
     events = all_events(session, [frames[number] for number in order_of])
@@ -129,7 +129,7 @@ def test_a_repeat_is_dropped_and_a_late_order_is_delivered() -> None:
 
 
 def test_a_late_price_is_dropped() -> None:
-    """An old ticker must not look like news."""
+    """A late ticker must not count as a new one."""
     stats = StreamStats()
     session = CoinbaseSession(["ticker"], ["BTC-USD"], None, stats)
     tick = {"type": "update", "tickers": [{"product_id": "BTC-USD", "price": "2", "best_bid": "1", "best_ask": "3"}]}
@@ -144,7 +144,7 @@ def test_a_late_price_is_dropped() -> None:
 
 
 def test_sequence_runs_over_all_channels() -> None:
-    """Heartbeats and acknowledgements are numbered too: a jump in theirs is a gap."""
+    """Heartbeats and acknowledgements are numbered too: a jump in their numbers is a gap."""
     session, stats = user_session()
     beat = {"current_time": "2026-08-09 21:05:48.85 +0000 UTC m=+41691.2", "heartbeat_counter": 41691}
     text_beat = {**beat, "heartbeat_counter": "41692"}
@@ -159,7 +159,7 @@ def test_sequence_runs_over_all_channels() -> None:
 
 
 def test_market_messages() -> None:
-    """Ticker, trades (oldest first), candles (oldest first) and book levels come over with their numbers exact."""
+    """Ticker, trades (oldest first), candles (oldest first) and book levels are read with exact numbers."""
     stats = StreamStats()
     session = CoinbaseSession(["ticker"], ["BTC-USD"], None, stats)
     trades = [
@@ -197,14 +197,14 @@ def test_market_messages() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"{", "not JSON"), (b"", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[1]", "no JSON object"),
+        (b"{", "not JSON"), (b"", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[1]", "not a JSON object"),
         (b"{}", "neither a channel"), (frame("user", None), "sequence_num"), (frame("user", True), "sequence_num"),
         (frame("user", -1), "sequence_num"), (frame("news", 0), "unknown channel 'news'"),
         (frame("user", 0, timestamp="soon"), "timestamp"), (b'{"channel": 5}', "neither a channel"),
-        (frame("user", 0, events={"a": 1}), "events is no list"),
+        (frame("user", 0, events={"a": 1}), "events is not a list"),
         (frame("user", 0, {"type": "surprise"}), "unknown event type"),
-        (frame("user", 0, {"type": "update", "orders": [5]}), "no object"),
-        (frame("user", 0, {"type": "update", "orders": {}}), "orders is no list"),
+        (frame("user", 0, {"type": "update", "orders": [5]}), "not an object"),
+        (frame("user", 0, {"type": "update", "orders": {}}), "orders is not a list"),
         (frame("l2_data", 0, {"type": "update", "product_id": "A", "updates": [{"side": "up"}]}), "price_level"),
         (frame("l2_data", 0, {"type": "update", "product_id": "A", "updates": [
             {"side": "up", "price_level": "1", "new_quantity": "1"}]}), "side is neither"),
@@ -216,9 +216,9 @@ def test_market_messages() -> None:
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_an_event_and_the_stream_goes_on(text: bytes, words: str) -> None:
-    """A broken or unknown message is kept with a reason, and the next one is read as ever."""
+    """A broken or unknown message is kept with a reason, and the next one is read normally."""
     session, _ = user_session()
-    # Something has come before, so that an error of the venue would not be its first word.
+    # A message first, so that an error of the venue is not the first message.
     events = [event for event in session.receive(text) if isinstance(event, MalformedMessage)]
     assert len(events) == 1
     assert words in events[0].reason
@@ -227,7 +227,7 @@ def test_what_makes_no_sense_is_an_event_and_the_stream_goes_on(text: bytes, wor
 
 
 def test_one_bad_order_does_not_take_the_others_with_it() -> None:
-    """The good orders of a message are delivered, and the batch still counts as it came."""
+    """The good orders of a message are delivered, and the batch counts as received."""
     session, _ = user_session()
     bad = order(1, cumulative_quantity="lots")
     events = list(session.receive(frame("user", 0, {"type": "snapshot", "orders": [order(0), bad, order(2)]})))
@@ -235,7 +235,7 @@ def test_one_bad_order_does_not_take_the_others_with_it() -> None:
 
 
 def test_an_unknown_status_is_told_and_its_fills_are_kept() -> None:
-    """The order is delivered as pending, and the word is kept for inspection."""
+    """The order is delivered as pending, and the unknown status is kept for inspection."""
     session, _ = user_session()
     odd = order(0, status="ON_HOLD", cumulative_quantity="1", filled_value="5")
     events = list(session.receive(frame("user", 0, {"type": "update", "orders": [odd]})))
@@ -243,7 +243,7 @@ def test_an_unknown_status_is_told_and_its_fills_are_kept() -> None:
 
 
 def test_an_error_as_the_first_word_ends_the_connection_and_later_ones_do_not() -> None:
-    """A refused subscription is worth another connection; an error on a working one is kept for inspection."""
+    """A refused subscription ends the connection; an error on a working connection is kept for inspection."""
     session, _ = user_session()
     error = b'{"type":"error","message":"authentication failure"}'
     with pytest.raises(SubscriptionError, match="authentication failure"):
@@ -253,7 +253,7 @@ def test_an_error_as_the_first_word_ends_the_connection_and_later_ones_do_not() 
 
 
 def test_the_book_is_asked_for_again_after_a_gap_but_not_at_each() -> None:
-    """A gap makes the book worthless: unsubscribe and subscribe once, and again no sooner than two seconds later."""
+    """After a gap the book is unsubscribed and subscribed once, and again no sooner than two seconds later."""
     moment = 0.0
     session = CoinbaseSession(["level2"], ["BTC-USD"], None, StreamStats(), clock=lambda: moment)
     book = {"type": "update", "product_id": "BTC-USD", "updates": []}
@@ -269,7 +269,7 @@ def test_the_book_is_asked_for_again_after_a_gap_but_not_at_each() -> None:
 
 
 def test_places_of_numbers() -> None:
-    """New, after a gap, late, and a repeat; each number is new once."""
+    """New, after a gap, late, and repeated; each number is new once."""
     tracker = SequenceTracker()
     places = [tracker.place(number) for number in (0, 1, 4, 3, 3, 1, 2, 5)]
     assert [place.missed for place in places] == [0, 0, 2, 0, 0, 0, 0, 0]
@@ -279,7 +279,7 @@ def test_places_of_numbers() -> None:
 
 
 def test_a_huge_jump_is_counted_without_remembering_every_number() -> None:
-    """A nonsensical sequence number costs no memory."""
+    """An absurd sequence number uses no memory."""
     tracker = SequenceTracker()
     assert tracker.place(10**12).missed == 10**12
     assert tracker.missed == 10**12
@@ -297,7 +297,7 @@ def test_a_ticker_carries_the_messages_time() -> None:
 
 @pytest.mark.parametrize("nothing", ["", "0", None])
 def test_an_empty_side_of_the_book_has_no_price_and_the_other_one_stands(nothing: object) -> None:
-    """Stops go by the bid, whatever there is to buy, and no bid is none, never zero."""
+    """Stops use the bid, independent of asks, and a missing bid is None, never zero."""
     session = CoinbaseSession(["ticker"], ["BTC-USD"], None, StreamStats())
     row = {"product_id": "BTC-USD", "price": "2", "best_bid": "1", "best_ask": "3"}
     tickers = [row | {"best_ask": nothing}, row | {"best_bid": nothing}]
@@ -306,7 +306,7 @@ def test_an_empty_side_of_the_book_has_no_price_and_the_other_one_stands(nothing
 
 
 def test_a_time_from_the_future_is_cut_to_ours_by_the_known_offset() -> None:
-    """Of a clock that is known to be a minute ahead a minute is believed, and no more."""
+    """If the venue's clock is known to be a minute ahead, times up to a minute ahead are accepted, and no more."""
     told = datetime(2026, 8, 9, 21, 5, 48, tzinfo=UTC)
     session = CoinbaseSession(["ticker"], ["BTC-USD"], None, StreamStats(), venue_time=lambda: told.timestamp() + 60)
     beat = {"heartbeat_counter": 1}
@@ -325,7 +325,7 @@ def test_a_time_from_the_future_is_cut_to_ours_by_the_known_offset() -> None:
 
 
 def twins(**aliases: str) -> Twins:
-    """What was read of products: BTC_USDC="BTC-USD"."""
+    """The twins by products that were read: BTC_USDC="BTC-USD"."""
     found = Twins()
     for symbol, alias in aliases.items():
         found.learn({"product_id": symbol.replace("_", "-"), "alias": alias})
@@ -359,7 +359,8 @@ def market_frames(name: str) -> list[bytes]:
 def test_what_comes_under_the_twins_name_is_told_of_each_product(
     symbols: list[str], known: dict[str, str], asked: list[str], told: list[str]
 ) -> None:
-    """BTC-USDC is subscribed as BTC-USD, and all that comes of BTC-USD is its own; both may be watched at once."""
+    """BTC-USDC is subscribed as BTC-USD, and messages of BTC-USD are delivered as its own; both may be watched at
+    once."""
     session = CoinbaseSession(["ticker"], symbols, None, StreamStats(), twins=twins(**known))
     (opening,) = session.opening()
     assert json.loads(opening)["product_ids"] == asked
@@ -369,7 +370,7 @@ def test_what_comes_under_the_twins_name_is_told_of_each_product(
 
 
 def test_a_product_without_a_twin_keeps_its_own_price() -> None:
-    """USDT-USDC is a market of its own: what comes of USDT-USD is none of its prices."""
+    """USDT-USDC is a separate market: messages of USDT-USD are not its prices."""
     known = twins(USDT_USDC="", USDT_USD="")
     session = CoinbaseSession(["ticker"], ["USDT-USDC", "USDT-USD"], None, StreamStats(), twins=known)
     assert [event.symbol for event in session.receive(market_frames("USDT-USD")[0])] == ["USDT-USD"]  # type: ignore[union-attr]
@@ -377,7 +378,7 @@ def test_a_product_without_a_twin_keeps_its_own_price() -> None:
 
 
 def test_a_refusal_of_the_twins_name_names_the_product_too() -> None:
-    """So that it alone is left out of the stream of the others."""
+    """Only the refused product is left out of the stream of the others."""
     known = twins(BTC_USDC="BTC-USD")
     session = CoinbaseSession(["ticker"], ["BTC-USDC", "ETH-USD"], None, StreamStats(), twins=known)
     with pytest.raises(SubscriptionError, match="BTC-USDC"):
@@ -432,7 +433,7 @@ def test_no_message_however_strange_stops_a_stream(data: st.DataObject) -> None:
 
 
 def test_a_message_nested_beyond_reason_is_malformed() -> None:
-    """What can be read and not be written again is kept all the same."""
+    """A message that can be parsed but not serialized is kept all the same."""
     session, _ = user_session()
     deep: Any = "x"
     for _ in range(500):

@@ -1,4 +1,4 @@
-"""The command line: fast, exit codes that mean something, and one sentence instead of a traceback."""
+"""The command line: fast, meaningful exit codes, and one sentence instead of a traceback."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ from workers.stack.processes import python_module
 
 
 def bottrader(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own, in an empty folder and without the user's settings."""
+    """The real command in its own process, in an empty folder and without the user's settings."""
     return subprocess.run(
         python_module("cli.main", *arguments),
         cwd=folder,
@@ -40,7 +40,7 @@ def bottrader(*arguments: str, folder: Path, **environ: str) -> subprocess.Compl
 
 
 def test_help_is_fast() -> None:
-    """`bottrader --help` loads nothing that it doesn't need: that is what its time goes by, whatever the machine."""
+    """`bottrader --help` imports nothing that it doesn't need: this determines its time on any machine."""
     program = (
         "import sys, cli.main as main\n"
         "sys.argv = ['bottrader', '--help']\n"
@@ -55,7 +55,7 @@ def test_help_is_fast() -> None:
     heavy = {"aiohttp", "asyncio", "asyncpg", "coinbase", "email", "http", "httpx", "numpy", "orjson", "pydantic",
              "requests", "rich", "sqlalchemy", "ssl", "structlog", "temporalio", "websockets"}  # fmt: skip
     assert loaded & heavy == set()
-    # Of ours, apart from the commands themselves, only what names and errors are taken from.
+    # Of our modules, apart from the commands themselves, only those with names and errors.
     rooms = {"activities", "domain", "exchange", "fifo", "research", "schema", "web", "workers", "workflows"}
     ours = {name for name in loaded if name.partition(".")[0] in rooms}
     assert len(ours) <= 20, sorted(ours)
@@ -121,7 +121,7 @@ def test_bad_input_is_a_sentence(
 ) -> None:
     """The sentence is on stderr, nothing on stdout, and there is no traceback."""
     monkeypatch.chdir(tmp_path)
-    # `--config` sets this one: it is put back afterwards.
+    # `--config` sets this one: it is restored afterwards.
     monkeypatch.setenv("BOTTRADER_CONFIG", "")
     monkeypatch.delenv("BOTTRADER_CONFIG")
     for name, value in {"HOME": str(tmp_path), "BOTTRADER_DATA": str(tmp_path / "data"), **environ}.items():
@@ -134,7 +134,7 @@ def test_bad_input_is_a_sentence(
 
 
 def test_bad_input_of_a_process_is_a_sentence(tmp_path: Path) -> None:
-    """The process ends with the code, and with nothing but the sentence."""
+    """The process ends with the code, and prints only the sentence."""
     done = bottrader("db", "upgrade", folder=tmp_path)
     assert done.returncode == ExitCode.UNREACHABLE
     assert "No database is configured" in done.stderr
@@ -144,7 +144,7 @@ def test_bad_input_of_a_process_is_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["up", "demo"])
 def test_a_bad_price_file_is_noticed_before_anything_starts(command: str, tmp_path: Path) -> None:
-    """A price file is read in full first: what is wrong in it is bad input, by line, and no server was started."""
+    """A price file is read completely first: an error in it is bad input, with its line, and no server was started."""
     prices = tmp_path / "prices.csv"
     prices.write_text("time,open,high,low,close\n2026-01-01T00:00:00Z,1,2,1,1\n2026-01-01T00:01:00Z,1,2,1,lots\n")
     done = bottrader(command, "--prices", str(prices), folder=tmp_path)
@@ -161,7 +161,7 @@ def test_errors_are_json_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_doctor_says_what_to_do_when_nothing_runs(tmp_path: Path) -> None:
-    """Every check is answered, the answer is no, and each failure has advice."""
+    """Every check has an answer, the overall answer is no, and each failure has advice."""
     done = bottrader("doctor", "--json", folder=tmp_path, TEMPORAL_ADDRESS="127.0.0.1:1")
     assert done.returncode == ExitCode.NO, done.stderr
     report = json.loads(done.stdout)
@@ -180,7 +180,7 @@ def test_config_show_masks_secrets(tmp_path: Path) -> None:
 
 
 def test_config_show_marks_what_was_changed_and_nothing_else(tmp_path: Path) -> None:
-    """Out of the box everything is a default; one setting that was given says where it comes from, and it alone."""
+    """Without settings everything is a default; a single changed setting names its source, and no other does."""
     plain, given = (
         bottrader("config", "show", folder=tmp_path, **environ).stdout
         for environ in ({}, {"BOTTRADER_TRIGGERS__MACD_CROSS__SIZE_QUOTE": "70"})
@@ -192,7 +192,7 @@ def test_config_show_marks_what_was_changed_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_config_init_keeps_what_is_there(tmp_path: Path) -> None:
-    """A settings file is not overwritten unless told to."""
+    """A settings file is not overwritten without the option."""
     assert bottrader("config", "init", folder=tmp_path).returncode == 0
     again = bottrader("config", "init", folder=tmp_path)
     assert again.returncode == ExitCode.BAD_INPUT
@@ -202,7 +202,7 @@ def test_config_init_keeps_what_is_there(tmp_path: Path) -> None:
 def test_unforeseen_error_names_a_file_with_the_details(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A fault of ours is a sentence, too, and its traceback is kept for whoever repairs it."""
+    """An internal error is a sentence, too, and its traceback is kept for whoever repairs it."""
     import cli.config
 
     def broken() -> None:
@@ -217,7 +217,7 @@ def test_unforeseen_error_names_a_file_with_the_details(
 
 
 def test_user_error_is_found_under_other_errors() -> None:
-    """What a task group or a library wraps stays the sentence that it was."""
+    """A user error inside a task group's or a library's error keeps its sentence."""
     wanted = UnreachableError("NO_TEMPORAL", "Temporal does not answer.")
     wrapped = RuntimeError("outer")
     wrapped.__cause__ = wanted
@@ -236,7 +236,7 @@ def test_missing_tables_point_to_the_migration() -> None:
 
 @pytest.mark.parametrize("kind", ["ReadOnlySQLTransactionError", "DiskFullError"])
 def test_a_database_that_takes_no_writes_is_said_in_a_sentence(kind: str) -> None:
-    """What a command could not write is no fault of ours: the sentence says that nothing was changed and what to do."""
+    """A failed write is not an internal error: the sentence says that nothing was changed and what to do."""
     import asyncpg
 
     found = as_user_error(getattr(asyncpg, kind)("cannot execute UPDATE of /secret/place"))
@@ -249,7 +249,7 @@ def test_a_database_that_takes_no_writes_is_said_in_a_sentence(kind: str) -> Non
     "kind", ["InterfaceError", "InternalClientError", "ConnectionDoesNotExistError", "AdminShutdownError"]
 )
 def test_a_lost_database_is_no_fault_of_ours(kind: str) -> None:
-    """However asyncpg says that its connection is gone, exit code 3 says that the database does not serve us."""
+    """However asyncpg reports a lost connection, exit code 3 says that the database is not available."""
     import asyncpg
 
     found = as_user_error(getattr(asyncpg, kind)("connection is closed"))
@@ -257,14 +257,14 @@ def test_a_lost_database_is_no_fault_of_ours(kind: str) -> None:
 
 
 def test_a_full_disk_is_no_fault_of_ours() -> None:
-    """A report that can't be written to its end says so, with exit code 3."""
+    """A report that can't be written completely says so, with exit code 3."""
     found = as_user_error(OSError(errno.ENOSPC, "No space left on device"))
     assert (found.code, found.exit_code) == ("NO_SPACE", ExitCode.UNREACHABLE)
     assert "free some space" in found.sentence
 
 
 def test_what_we_do_wrong_with_the_database_stays_a_fault() -> None:
-    """A query with the wrong arguments is our mistake, and asks nobody to look at a database that is well."""
+    """A query with wrong arguments is an internal error, and doesn't ask the user to check the database."""
     import asyncpg
 
     assert as_user_error(asyncpg.InterfaceError("another operation is in progress")).exit_code is ExitCode.FAULT
@@ -272,7 +272,7 @@ def test_what_we_do_wrong_with_the_database_stays_a_fault() -> None:
 
 
 def test_a_key_that_cannot_sign_is_bad_input() -> None:
-    """A wrong API key is exit code 2 with the sentence of the one who tried it."""
+    """A wrong API key is exit code 2 with the sentence of the failed check."""
     from exchange.coinbase import ApiKey, ApiKeyError
 
     with pytest.raises(ApiKeyError) as caught:
@@ -288,7 +288,7 @@ def test_json_keeps_money_exact(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_table_and_json_have_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same answer in both forms; an empty one is a sentence or an empty list."""
+    """Both forms have the same rows; an empty answer is a sentence or an empty list."""
     rows = [{"symbol": "BTC-USD", "size": Decimal("0.10")}]
     emit(rows, as_json=True)
     assert json.loads(capsys.readouterr().out) == [{"symbol": "BTC-USD", "size": "0.10"}]
@@ -301,7 +301,7 @@ def test_table_and_json_have_the_same_rows(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_narrow_terminal_gets_what_it_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 80 columns the lesser columns are left out and no key, symbol or state is broken; a wide one has them all."""
+    """At 80 columns less important columns are left out and no key, symbol or state is cut; a wide terminal has all."""
     states = ("FILLED", "PARTIALLY_FILLED", "INSUFFICIENT_BALANCE")
     columns = ("key", "symbol", "side", "type", "state", "size", "filled", "fees", "age")
     rows = [
@@ -319,7 +319,7 @@ def test_a_narrow_terminal_gets_what_it_can_show(monkeypatch: pytest.MonkeyPatch
 def _on_a_terminal(
     width: int, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """What a person sees of a table on a terminal that is so many columns wide."""
+    """A table as shown on a terminal of this width."""
     ours, theirs = os.openpty()
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
@@ -334,7 +334,7 @@ def _on_a_terminal(
 
 
 def test_key_file_is_looked_at_before_it_is_used(tmp_path: Path) -> None:
-    """Form and permissions are checked, and a good file passes."""
+    """Format and permissions are checked, and a good file passes."""
     good = tmp_path / "key.json"
     good.write_text('{"name": "organizations/x/apiKeys/y", "privateKey": "-----BEGIN"}')
     good.chmod(0o600)
@@ -360,6 +360,6 @@ def test_exit_codes_are_documented() -> None:
 @pytest.mark.parametrize("options", [("--json", "--csv"), ("--csv", "--json")])
 @pytest.mark.parametrize("report", ["summary", "triggers", "indicators", "linkage", "leaderboard"])
 def test_a_report_has_one_form(report: str, options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Two forms at once are refused before anything is read, instead of one of them without a word."""
+    """Two forms at once are refused before anything is read; neither is silently ignored."""
     assert run(["report", report, *options]) == ExitCode.BAD_INPUT
     assert "--json or --csv, not both" in "".join(capsys.readouterr())

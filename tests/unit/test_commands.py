@@ -1,4 +1,4 @@
-"""Who gave a command, as plain rules: the ledger's word, else a claim that says that it is one."""
+"""The rules of who gave a command: the ledger's record, else a claim that is marked as one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.intents import market_buy, sell
 
 
 def test_what_temporal_brings_is_a_claim() -> None:
-    """A name from Temporal is told as one that was said; control characters and length can't make it look like more."""
+    """A name from Temporal is shown as a claim; control characters and length can't make it look like more."""
     assert through_temporal("ceo") == "temporal (says ceo)"
     assert through_temporal("") == through_temporal(" \n\x00") == "temporal"
     assert through_temporal("a\nroot") == "temporal (says aroot)"
@@ -43,7 +43,7 @@ def _exit(reason: ExitReason, **fields: object) -> OrderIntent:
 
 
 def test_each_order_has_the_command_that_it_carries_out() -> None:
-    """An order is its own command about exactly its intent, a close's exit that of the trade, a stop's nobody's."""
+    """An order is its own command for exactly its intent, a close's exit is that of the trade, a stop's is nobody's."""
     bought = market_buy("main")
     assert command_of(bought) == (bought.order_key, CommandKind.ORDER, intent_digest(bought))
     assert command_of(_exit(ExitReason.MANUAL, command="c1")) == ("c1", CommandKind.CLOSE, "e1")
@@ -52,7 +52,7 @@ def test_each_order_has_the_command_that_it_carries_out() -> None:
 
 
 def test_the_ledger_goes_before_the_message() -> None:
-    """What the ledger has is stored; a rule names nobody, unless its message names somebody, which is a claim."""
+    """The ledger's record is stored; a rule has no person, unless its message names one, which is a claim."""
     claimed = market_buy("main", asked_by="ceo")
     assert asked_by(claimed, "ann") == "ann"
     assert asked_by(claimed, None) == "temporal (says ceo)"
@@ -62,12 +62,12 @@ def test_the_ledger_goes_before_the_message() -> None:
 
 
 def in_words(verb: str, request: CloseRequest | None) -> str:
-    """As a workflow tells it."""
+    """As shown by a workflow."""
     return Wish.of(CommandKind.CLOSE, verb, request).in_words
 
 
 def test_a_workflow_says_no_more_than_it_knows() -> None:
-    """It can't look into the ledger: a name with a command is told as the command's, one without as Temporal's."""
+    """It can't read the ledger: a name with a command is shown as the command's, one without as Temporal's."""
     assert in_words("cancelled", CloseRequest(by="ann", note="news")) == "cancelled by temporal (says ann): news"
     assert in_words("closed", None) == "closed by temporal"
     proven = CloseRequest(by="ann", command="0123456789abcdef")
@@ -77,8 +77,8 @@ def test_a_workflow_says_no_more_than_it_knows() -> None:
 
 
 def test_fields_of_a_wish_that_nobody_knows_are_named() -> None:
-    """What is typed wrong is told by its name; a later version's field with nothing in it is no wish, while zero and
-    no are some. Of many the first five are named.
+    """A mistyped field is reported by name; an empty field of a later version is ignored, while zero and no are not. Of
+    many the first five are named.
     """
     typed = StopsRequest.model_validate({"hardd": "49000", "soft_stop": "49500", "later": None, "more": []})
     assert not_understood(typed) == "`hardd` is not understood"
@@ -94,7 +94,7 @@ def test_fields_of_a_wish_that_nobody_knows_are_named() -> None:
 
 
 def shown(request: CloseRequest, kind: CommandKind = CommandKind.CANCEL) -> str:
-    """A line of a timeline as a person is shown it, where ann has cancelled and bob has closed."""
+    """A line of a timeline as shown to a person, after ann has cancelled and bob has closed."""
     wish = Wish.of(kind, "cancelled", request)
     line = TimelineEntry.model_validate(
         TimelineEntry(at="14:05:09", sentence=wish.in_words, wish=wish).model_dump(mode="json")
@@ -106,8 +106,8 @@ ANNS, BOBS = "0123456789abcdef", "fedcba9876543210"
 
 
 def test_a_timeline_is_shown_with_the_ledgers_word() -> None:
-    """A command that the ledger has about the trade names who gave it; one without a row, or a command of another kind,
-    is a claim.
+    """A command about the trade in the ledger names who gave it; without a row, or with another kind of command, it is
+    a claim.
     """
     assert shown(CloseRequest(by="root", command=ANNS, note="lunch")) == "14:05:09 cancelled by ann: lunch"
     assert shown(CloseRequest(by="root", command="another", note="lunch")) == (
@@ -127,8 +127,8 @@ SAID = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_siz
 
 @given(by=SAID, note=SAID, command=SAID, other=SAID)
 def test_nothing_that_a_message_says_looks_like_the_ledgers_word(by: str, note: str, command: str, other: str) -> None:
-    """Whatever its name, note, command and unknown fields are made of, a line says first whose it is, on one line: the
-    ledger's ann where her command is there, else Temporal's.
+    """Whatever its name, note, command and unknown fields contain, a line first says whose it is, on one line: the
+    ledger's ann if her command is in the ledger, else Temporal's.
     """
     request = CloseRequest.model_validate({"by": by, "note": note, "command": command, "x" + other: "1"})
     line = shown(request)
@@ -140,7 +140,7 @@ def test_nothing_that_a_message_says_looks_like_the_ledgers_word(by: str, note: 
 
 
 def test_the_command_line_names_this_machines_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the user that the system knows, whatever the environment says; `--by` is a note beside it."""
+    """It is the operating system's user, whatever the environment contains; `--by` is a note."""
     me = pwd.getpwuid(os.getuid()).pw_name
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "somebody-else")
@@ -150,7 +150,7 @@ def test_the_command_line_names_this_machines_user(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_close_is_for_the_monitor_first_and_a_cancel_for_the_order() -> None:
-    """A trade's monitor is asked to close it before its entry is; nobody but an order's workflow cancels it."""
+    """A close goes to the trade's monitor before its entry; a cancel goes to the order's workflow only."""
     assert heard_by(CommandKind.CLOSE, "k") == ("exit-k", "order-k")
     assert heard_by(CommandKind.CANCEL, "k") == ("order-k",)
     with pytest.raises(ValueError, match="stops"):

@@ -1,4 +1,4 @@
-"""The compose file: valid by the Compose Specification's own schema, and true to the rules of this project."""
+"""The compose file: valid by the Compose Specification's schema, and by the rules of this project."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ WORKERS = {"worker-orders", "worker-streams", "worker-watchers", "worker-strateg
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """The file as it is without any variable set."""
+    """The file without any variable set."""
     return load()
 
 
@@ -52,7 +52,7 @@ def test_every_image_is_pinned(compose: dict[str, Any]) -> None:
 
 
 def test_everything_that_stays_has_a_health_check(compose: dict[str, Any]) -> None:
-    """Only jobs, which end, go without."""
+    """Only jobs, which end, have no health check."""
     for name, service in compose["services"].items():
         assert ("healthcheck" in service) == (name not in JOBS), name
 
@@ -67,7 +67,7 @@ def test_secrets_come_from_files(compose: dict[str, Any]) -> None:
 
 
 def test_who_waits_for_a_job_waits_for_its_success(compose: dict[str, Any]) -> None:
-    """A worker never meets a database without tables or a namespace without search attributes."""
+    """A worker never starts on a database without tables or a namespace without search attributes."""
     for service in compose["services"].values():
         for dependency, how in service.get("depends_on", {}).items():
             assert dependency in compose["services"]
@@ -83,7 +83,7 @@ def test_paper_exchange_is_a_profile(compose: dict[str, Any]) -> None:
 
 
 def test_settings_of_the_workers_can_be_used(compose: dict[str, Any]) -> None:
-    """The environment that a worker gets is valid, on paper and live."""
+    """The workers' environment is valid, on paper and live."""
     paper = load_settings(environ=compose["services"]["worker-orders"]["environment"])
     assert paper.mode == "paper"
     assert paper.rest_address == "paper:8443"
@@ -98,7 +98,7 @@ def test_settings_of_the_workers_can_be_used(compose: dict[str, Any]) -> None:
 
 
 def test_dynamic_configuration_is_the_one_of_the_dev_server() -> None:
-    """The server in containers runs with the same rates as the one that everything was measured on."""
+    """The server in containers has the same rates as the one used for measurements."""
     file = ROOT / "deploy/temporal/config/dynamicconfig/bottrader.yaml"
     assert file.read_text() == as_yaml()
     assert {key: entries[0]["value"] for key, entries in yaml.safe_load(file.read_text()).items()} == dict(

@@ -1,4 +1,4 @@
-"""What the demonstration says of winners and losers."""
+"""Winners and losers in the demonstration."""
 
 from decimal import Decimal
 from typing import Any
@@ -9,13 +9,13 @@ from domain.exits import ExitReason
 
 
 def trade(gross: str, fees: str, reason: str, state: str = "CLOSED") -> dict[str, Any]:
-    """A trade as the demonstration has it."""
+    """A trade of the demonstration."""
     pnl = Decimal(gross) - Decimal(fees)
     return {"state": state, "gross": Decimal(gross), "fees": Decimal(fees), "pnl": pnl, "reason": reason}
 
 
 def test_a_winner_is_what_gains_after_fees() -> None:
-    """Gross less fees is net; a gain below its fees is a loss, and counted as such; open trades are neither."""
+    """Gross less fees is net; a gain below its fees is a loss and counts as one; open trades are neither."""
     trades = [
         trade("5", "1", "TP"),
         trade("3", "1", "TRAILING_STOP"),
@@ -31,7 +31,7 @@ def test_a_winner_is_what_gains_after_fees() -> None:
 
 
 def test_each_way_out_has_its_sum() -> None:
-    """Closed trades by their exit reason, by name; together they are all winners and losers."""
+    """Closed trades by exit reason, sorted by name; together they are all winners and losers."""
     trades = [
         trade("5", "1", "TP"),
         trade("-4", "1", "HARD_STOP"),
@@ -48,5 +48,5 @@ def test_each_way_out_has_its_sum() -> None:
 
 
 def test_every_way_out_is_explained() -> None:
-    """A new exit reason needs its words for whoever sees it for the first time."""
+    """Every exit reason has an explanation for new users."""
     assert set(_MEANING) == {reason.value for reason in ExitReason}

@@ -1,4 +1,4 @@
-"""What an intent's attempts go at: prices on the tick, sizes on the step, and never more than was asked."""
+"""Prices and sizes of an intent's attempts: on the tick, on the step, and never more than requested."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def touches(draw: st.DrawFn) -> Quote:
 
 @st.composite
 def intents(draw: st.DrawFn) -> OrderIntent:
-    """Any entry, and any sell of what no trade owns."""
+    """Any entry, and any sell from the pool."""
     fields: dict[str, Any] = {"entry_point": draw(ways), "post_only": draw(st.booleans())}
     fields["time_in_force"] = draw(st.sampled_from(TimeInForce))
     by_amount = draw(st.booleans())
@@ -89,7 +89,7 @@ def on(value: Decimal, increment: Decimal) -> bool:
 
 
 def drafted(intent: OrderIntent, product: Product, touch: Quote, collar: Decimal) -> tuple[Draft, Decimal | None]:
-    """The first attempt, by the touch where that is needed."""
+    """The first attempt, by the touch if needed."""
     return at_touch(intent, product, touch, collar) if needs_touch(intent, product) else as_asked(intent, product)
 
 
@@ -97,7 +97,7 @@ def drafted(intent: OrderIntent, product: Product, touch: Quote, collar: Decimal
 def test_sizes_are_on_the_step_and_never_more_than_asked(
     intent: OrderIntent, product: Product, touch: Quote, collar: Decimal
 ) -> None:
-    """A base size goes down by less than a step; what an amount buys at the attempt's own price costs no more."""
+    """A base size is rounded down by less than a step; a quote amount costs no more at the attempt's own price."""
     draft, _ = drafted(intent, product, touch, collar)
     assert (draft.base_size is None) != (draft.quote_size is None)
     if draft.quote_size is not None and intent.quote_size is not None:
@@ -116,7 +116,7 @@ def test_sizes_are_on_the_step_and_never_more_than_asked(
 def test_prices_are_on_the_tick_and_no_worse_than_asked(
     intent: OrderIntent, product: Product, touch: Quote, collar: Decimal
 ) -> None:
-    """A limit price that was asked for is never made worse; a person's own is taken as it is."""
+    """A requested limit price is never made worse; a person's own is unchanged."""
     draft, worth = drafted(intent, product, touch, collar)
     price = draft.limit_price
     if price is None:
@@ -131,7 +131,7 @@ def test_prices_are_on_the_tick_and_no_worse_than_asked(
 
 @given(intents(), products, touches(), collars)
 def test_what_is_post_only_never_crosses(intent: OrderIntent, product: Product, touch: Quote, collar: Decimal) -> None:
-    """What rests as post-only is priced off the other side's touch, so that the exchange has no reason to refuse it."""
+    """A post-only order is priced off the other side's touch, so that the exchange has no reason to refuse it."""
     draft, _ = drafted(intent, product, touch, collar)
     if draft.post_only and draft.limit_price is not None:
         assert draft.limit_price < touch.ask if intent.side is Side.BUY else draft.limit_price > touch.bid
@@ -141,7 +141,7 @@ def test_what_is_post_only_never_crosses(intent: OrderIntent, product: Product, 
 def test_what_is_to_trade_now_goes_no_further_than_the_collar(
     product: Product, touch: Quote, collar: Decimal, side: Side, by_amount: bool
 ) -> None:
-    """MARKET where the product takes it; else a limit IOC that reaches the touch, and the collar but for a tick."""
+    """MARKET if the product allows it; else a limit IOC that reaches the touch, within the collar rounded to a tick."""
     make = market_buy if side is Side.BUY else sell
     given_: dict[str, Any] = {"base_size": None, "quote_size": Decimal(100)} if by_amount else {}
     draft, worth = at_touch(make("main", "1", **given_), product, touch, collar)
@@ -181,12 +181,12 @@ def test_what_is_to_trade_now_goes_no_further_than_the_collar(
 def test_the_touch_is_read_only_where_price_or_size_follow_from_it(
     intent: OrderIntent, product: Product, expected: bool
 ) -> None:
-    """What is asked for in full needs no look at the book."""
+    """A complete request needs no book."""
     assert needs_touch(intent, product) is expected
 
 
 def test_a_buy_without_a_price_rests_at_the_bid() -> None:
-    """A limit buy that names none is at the touch's own side; one that is to trade at once is within the collar."""
+    """A limit buy without a price is at the touch's own side; one to trade at once is within the collar."""
     rests = limit_buy("main", "1", "1", limit_price=None)
     assert at_touch(rests, BTC, TOUCH, COLLAR) == (
         Draft(OrderType.LIMIT, Decimal(1), None, TOUCH.bid, TimeInForce.GTC),
@@ -199,7 +199,7 @@ def test_a_buy_without_a_price_rests_at_the_bid() -> None:
 
 
 def test_without_a_product_nothing_is_rounded() -> None:
-    """What the gates refuse is stored as it was asked for."""
+    """Intents that the gates refuse are stored as requested."""
     intent = limit_buy("main", "0.00001234", "49000.01")
     assert as_asked(intent, None)[0] == Draft(
         OrderType.LIMIT, Decimal("0.00001234"), None, Decimal("49000.01"), TimeInForce.GTC
@@ -210,7 +210,7 @@ def test_without_a_product_nothing_is_rounded() -> None:
 def test_a_further_attempt_is_no_worse_than_the_first(
     asked: Decimal, first: Decimal, touch: Quote, side: Side, post_only: bool
 ) -> None:
-    """On the tick, no worse than asked, a buy's not above what was reserved for, post-only without crossing."""
+    """On the tick, no worse than requested, a buy's not above the reserved price, post-only without crossing."""
     make = limit_buy if side is Side.BUY else sell
     fields: dict[str, Any] = {"order_type": OrderType.LIMIT, "limit_price": asked, "post_only": post_only}
     intent = make("main", "1", "1", **fields) if make is limit_buy else sell("main", "1", **fields)
@@ -226,7 +226,7 @@ def test_a_further_attempt_is_no_worse_than_the_first(
 
 
 def test_what_has_no_price_to_rest_at_is_an_error() -> None:
-    """Neither a price of its own nor a first attempt's, or post-only without a touch: nothing is guessed."""
+    """Without an own price or a first attempt's, or post-only without a touch: nothing is guessed."""
     with pytest.raises(ValueError, match="no limit price"):
         rests_again(market_buy("main"), None, None, BTC)
     with pytest.raises(ValueError, match="post-only"):
@@ -235,7 +235,7 @@ def test_what_has_no_price_to_rest_at_is_an_error() -> None:
 
 @given(sizes, prices, st.one_of(st.none(), st.just(BTC)))
 def test_the_rest_is_never_above_what_is_left(left: Decimal, price: Decimal, product: Product | None) -> None:
-    """On the step and at most what is left, or nothing where the exchange would not take so little."""
+    """On the step and at most the remaining size, or nothing if the exchange would not accept so little."""
     draft = Draft(OrderType.LIMIT, None, Decimal(5), price, TimeInForce.GTC, post_only=True)
     rest = remainder(draft, left, product)
     if rest is None:
@@ -271,7 +271,7 @@ def test_an_exit_rests_at_the_offset_from_the_bid_on_the_tick(touch: Quote) -> N
 
 
 def test_a_persons_exit_price_is_never_changed() -> None:
-    """It is sent as it is, off the tick too, which a gate refuses; whatever the touch says."""
+    """It is sent unchanged, off the tick too, which a gate refuses; the touch doesn't matter."""
     intent = sell("main", "1", **LIMIT_EXIT | {"limit_price": Decimal("51000.01")})
     for product in (None, BTC):
         draft = limit_exit(intent, product, TOUCH)
@@ -280,7 +280,7 @@ def test_a_persons_exit_price_is_never_changed() -> None:
 
 
 def test_an_exit_without_a_known_price_goes_market() -> None:
-    """Where nobody tells the touch or the rules an exit doesn't wait: MARKET, the exchange refuses what it must."""
+    """If the touch or the rules are unknown an exit doesn't wait: it goes MARKET, and the exchange may refuse it."""
     intent = sell("main", "1", **LIMIT_EXIT)
     assert limit_exit(intent, BTC, None) is limit_exit(intent, None, TOUCH) is None
     assert limit_exit(intent, BTC, TOUCH) == at_bid(TOUCH, intent.rules, BTC)
@@ -292,7 +292,7 @@ def test_an_exit_without_a_known_price_goes_market() -> None:
 
 
 def test_protection_rests_as_it_was_asked_for() -> None:
-    """Its trigger and its limit are the plan's, rounded where they were made."""
+    """Its trigger and limit prices are the plan's, rounded when the plan was made."""
     intent = sell(
         "main",
         "1",
@@ -311,7 +311,7 @@ def test_protection_rests_as_it_was_asked_for() -> None:
 def test_a_sell_claims_no_more_than_its_trade_has(
     held: Decimal, free: Decimal | None, reason: ExitReason, product: Product | None
 ) -> None:
-    """At most what is available, too; but a due stop claims what its trade has where a late balance shows nothing."""
+    """At most the available size, too; but a due stop claims its trade's size if a late balance shows nothing."""
     intent = sell("main", "1", entry_key="a" * 32, entry_point="exit", base_size=None, exit_reason=reason)
     size = claimable(intent, held, free, product)
     assert size <= held
@@ -328,7 +328,7 @@ def test_a_sell_claims_no_more_than_its_trade_has(
 def test_a_sell_is_of_what_it_may_claim_or_exactly_what_was_named(
     available: Decimal, named: Decimal | None, unknown: Decimal | None
 ) -> None:
-    """On the step and never above what it may claim, unless a size was named, which a gate may refuse then."""
+    """On the step and never above the claimable size, unless a size was named, which a gate may refuse."""
     intent = sell("main", "1", entry_key="a" * 32, entry_point="exit", base_size=named)
     draft = selling(intent, MARKET, available if unknown is None else None, BTC)
     assert draft.base_size is not None
@@ -339,7 +339,7 @@ def test_a_sell_is_of_what_it_may_claim_or_exactly_what_was_named(
 
 
 def test_a_sell_of_an_unknown_product_is_as_asked() -> None:
-    """The gates refuse it with the size that was named; nothing is made up."""
+    """The gates refuse it with the named size; no rules are assumed."""
     intent = sell("main", "0.00001", order_type=OrderType.LIMIT, limit_price=Decimal(3))
     assert selling(intent, None, None, None) == Draft(
         OrderType.LIMIT, Decimal("0.00001"), None, Decimal(3), TimeInForce.GTC

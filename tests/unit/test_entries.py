@@ -1,4 +1,4 @@
-"""The trigger table decides what an entry looks like, whichever entry point asks for it."""
+"""The trigger table decides an entry's form, for every entry point."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def intent(rules: TriggerRules = TABLE["roc_momo"], **given: object) -> OrderInt
 
 
 def alert(trigger: str = "webhook", **given: object) -> OrderIntent:
-    """What an alert of the sender tradingview buys by."""
+    """The rules of an alert from the sender tradingview."""
     return alert_entry(
         TABLE,
         account="main",
@@ -60,7 +60,7 @@ def alert(trigger: str = "webhook", **given: object) -> OrderIntent:
 
 
 def test_the_trigger_table_gives_size_exits_and_validity() -> None:
-    """Momentum is larger and takes profit at its own target; its decision is valid for the trigger's time."""
+    """Momentum is larger and has its own take profit; its decision is valid for the trigger's time."""
     bought = intent()
     assert (bought.side, bought.role) == (Side.BUY, OrderRole.ENTRY)
     assert (bought.quote_size, bought.base_size) == (Decimal(200), None)
@@ -109,7 +109,7 @@ def test_the_table_says_what_the_settings_say() -> None:
 def test_each_order_type_is_placed_as_it_says(
     style: EntryStyle, kind: OrderType, in_force: TimeInForce, post_only: bool, expires: Decimal | None
 ) -> None:
-    """Only what can rest expires, and only a LIMIT has a price."""
+    """Only resting orders expire, and only a LIMIT has a price."""
     bought = intent(style=style, limit_price=Decimal(50_000))
     assert (bought.order_type, bought.time_in_force, bought.post_only) == (kind, in_force, post_only)
     assert bought.expires_after == expires
@@ -117,7 +117,7 @@ def test_each_order_type_is_placed_as_it_says(
 
 
 def test_the_same_request_is_the_same_order() -> None:
-    """The key follows from the request, not from when or how large; another entry point's request is another order."""
+    """The key depends on the request, not on time or size; another entry point's request is another order."""
     assert intent().order_key == intent(size_base=Decimal(1)).order_key
     by_hand = entry(
         entry_point=EntryPoint.MANUAL,
@@ -135,13 +135,13 @@ def test_the_same_request_is_the_same_order() -> None:
 
 
 def test_keys_of_before_are_keys_of_now() -> None:
-    """An order that was started by an earlier release is found by the same request."""
+    """An order started by an earlier release is found by the same request."""
     assert intent().order_key == "112f42563d18565cbc9231336d5e1081"
     assert alert().order_key == "87289f7a58ac54328b86aa4b3f7e8180"
 
 
 def test_a_size_in_base_takes_the_place_of_the_triggers() -> None:
-    """One size, never two."""
+    """An alert has one size, never two."""
     assert (intent(size_base=Decimal(2)).quote_size, intent(size_base=Decimal(2)).base_size) == (None, Decimal(2))
     with pytest.raises(EntryError, match="not both") as refused:
         intent(size_base=Decimal(2), size_quote=Decimal(5))
@@ -149,7 +149,7 @@ def test_a_size_in_base_takes_the_place_of_the_triggers() -> None:
 
 
 def test_a_trigger_without_a_row_is_refused_by_name() -> None:
-    """An unknown trigger is said, with what there is and how to add it."""
+    """An unknown trigger is named, with the known ones and how to add it."""
     with pytest.raises(EntryError, match=r"trigger nonsense.*roc_momo.*\[triggers\.nonsense\]") as refused:
         rules_of(TABLE, "nonsense")
     assert refused.value.code == "UNKNOWN_TRIGGER"
@@ -175,14 +175,14 @@ def test_a_trigger_without_a_row_is_refused_by_name() -> None:
 def test_an_alerts_price_is_never_exceeded(
     trigger: str, given: dict[str, object], kind: OrderType, price: Decimal | None, in_force: TimeInForce
 ) -> None:
-    """A price makes a MARKET trigger a limit order at once, unless the alert itself says MARKET."""
+    """A price makes a MARKET trigger a limit order at once, unless the alert itself requests MARKET."""
     bought = alert(trigger, **given)
     assert (bought.order_type, bought.limit_price, bought.time_in_force) == (kind, price, in_force)
     assert (bought.source, bought.asked_by) == ("webhook", "tradingview")
 
 
 def test_a_bid_is_post_only_and_ends_by_itself() -> None:
-    """Whatever the trigger says of order type and size, a quote never takes, expires and is soon stale."""
+    """Whatever the trigger's order type and size, a quote never takes, expires and is valid for a short time."""
     for rules in (TABLE["passive_mm"], TriggerRules(style=EntryStyle.MARKET, size_quote=Decimal(7), valid_seconds=3)):
         bid = quote_bid(
             rules,
@@ -202,7 +202,7 @@ def test_a_bid_is_post_only_and_ends_by_itself() -> None:
 
 
 def test_a_strategys_order_names_its_strategy() -> None:
-    """Who asked stands with the order."""
+    """The strategy's name is stored with the order."""
     bought = strategy_entry(
         TABLE,
         account="main",
@@ -218,7 +218,7 @@ def test_a_strategys_order_names_its_strategy() -> None:
 
 
 def test_settings_take_no_rule_that_no_trade_could_carry() -> None:
-    """More re-pricings than an exit's rules may have are refused where they are set, not at each entry."""
+    """Settings with more re-pricings than an exit's rules allow are refused when they are set, not at each entry."""
     assert triggers_of(Settings.model_validate({"exits": {"max_reprices": 50}}))["manual"].exits.max_reprices == 50
     with pytest.raises(ValueError, match="max_reprices"):
         Settings.model_validate({"exits": {"max_reprices": 51}})

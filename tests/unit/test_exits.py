@@ -60,7 +60,7 @@ positions = st.builds(Position, prices, rule_sets())
 
 @given(positions, st.lists(st.tuples(prices, ranges), min_size=1, max_size=40))
 def test_a_trailing_stop_is_never_lowered(position: Position, ticks: list[tuple[Decimal, Decimal | None]]) -> None:
-    """On no path of ticks, with whatever ATR, do stop, peak or steps of an armed trailing stop go down."""
+    """On no path of ticks, with any ATR, do stop, peak or steps of an armed trailing stop decrease."""
     for bid, atr in ticks:
         before = position.trailing
         after = due_exit(position, bid, NOW, NOW, atr=atr).trailing
@@ -77,7 +77,7 @@ def test_a_trailing_stop_is_never_lowered(position: Position, ticks: list[tuple[
 
 @given(positions, prices, ranges)
 def test_the_trailing_distance_is_held_within_its_limits(position: Position, bid: Decimal, atr: Decimal | None) -> None:
-    """Whatever the ATR, the distance at arming is between the least and the greatest fraction of the price."""
+    """For any ATR, the distance at arming is between the least and the greatest fraction of the price."""
     rules = position.rules
     bid = max(bid, position.entry_price * (1 + (rules.trailing_arm or Decimal(0))))
     armed = advance_trailing(None, position, bid, atr)
@@ -89,7 +89,7 @@ def test_the_trailing_distance_is_held_within_its_limits(position: Position, bid
 
 @given(positions, st.lists(prices, min_size=2, max_size=30))
 def test_a_restart_in_between_continues_the_same_stop(position: Position, bids: list[Decimal]) -> None:
-    """Feeding ticks one by one from the stored state is the same as never having stopped."""
+    """Ticks fed one by one from the stored state give the same result as without interruption."""
     whole = position.trailing
     for bid in bids:
         whole = advance_trailing(whole, position, bid, Decimal(1))
@@ -104,7 +104,7 @@ def test_a_restart_in_between_continues_the_same_stop(position: Position, bids: 
 
 
 def rules_that_hold(position: Position, bid: Decimal, signal: SellSignal | None) -> list[ExitReason]:
-    """Every rule whose own condition is met, in no order: EXIT-1 and 2 read literally."""
+    """Every rule whose own condition is met, in any order: EXIT-1 and 2 implemented literally."""
     rules, entry = position.rules, position.entry_price
     gain = (bid - entry) / entry
     trailing = advance_trailing(position.trailing, position, bid, None)
@@ -124,11 +124,11 @@ def rules_that_hold(position: Position, bid: Decimal, signal: SellSignal | None)
 
 @given(positions, prices, st.none() | st.builds(SellSignal, st.booleans(), st.just(NOW)), st.booleans())
 def test_priority_never_inverts(position: Position, bid: Decimal, signal: SellSignal | None, armed: bool) -> None:
-    """Of all rules whose condition holds, the one that is due is never outranked by another."""
+    """The due rule is never outranked by another whose condition is met."""
     if armed:
         peak = max(bid, position.entry_price)
         position = replace(position, trailing=Trailing(peak, peak - 1, Decimal(1), Decimal("0.5")))
-    # gains are compared as products, so an exact tie of a rounded quotient is left to the product
+    # gains are compared as products, so an exact tie of a rounded quotient is decided by the product
     due = due_exit(position, bid, NOW, NOW, signal=signal).due
     holding = rules_that_hold(position, bid, signal)
     entry, rules = position.entry_price, position.rules
@@ -143,7 +143,7 @@ def test_priority_never_inverts(position: Position, bid: Decimal, signal: SellSi
 
 @given(positions, prices, st.integers(min_value=1, max_value=10_000), st.booleans())
 def test_no_rule_fires_on_a_stale_price(position: Position, bid: Decimal, late: int, armed: bool) -> None:
-    """A price older than its limit decides nothing and moves nothing, whatever it says."""
+    """A price older than its limit decides nothing and moves nothing."""
     if armed:
         position = replace(position, trailing=Trailing(Decimal(300), Decimal(250), Decimal(50), Decimal(25)))
     seen = NOW - timedelta(seconds=float(position.rules.stale_seconds) + late / 1000)
@@ -154,7 +154,7 @@ def test_no_rule_fires_on_a_stale_price(position: Position, bid: Decimal, late: 
 
 
 def test_a_price_that_is_just_fresh_still_decides() -> None:
-    """At exactly the limit of age a price counts."""
+    """A price exactly at the age limit counts."""
     seen = NOW - timedelta(seconds=float(ALL_RULES.stale_seconds))
     assert due_exit(Position(ENTRY, ALL_RULES), Decimal(90), seen, NOW).due is ExitReason.HARD_STOP
 
@@ -181,12 +181,12 @@ def test_the_default_thresholds(bid: str, due: ExitReason | None) -> None:
 
 
 def test_take_profit_is_off_by_default() -> None:
-    """Without a take profit and a signal a gain below arming is left alone."""
+    """Without a take profit and a signal a gain below arming causes no exit."""
     assert due_exit(Position(ENTRY, ExitRules()), Decimal(103), NOW, NOW).due is None
 
 
 def test_an_armed_trailing_stop_ignores_signals_and_take_profit_but_not_stops() -> None:
-    """While armed only the stops can end the trade."""
+    """While it is armed only stops can end the trade."""
     armed = Trailing(Decimal(104), Decimal("102.5"), Decimal("1.5"), Decimal("0.75"))
     position = Position(ENTRY, ALL_RULES, armed)
     assert due_exit(position, Decimal(103), NOW, NOW, signal=SELL).due is None
@@ -209,13 +209,13 @@ def test_the_stop_rises_in_whole_half_atr_steps() -> None:
 
 
 def test_an_old_sell_signal_is_ignored() -> None:
-    """A matrix older than two runs says nothing."""
+    """A matrix older than two runs is ignored."""
     old = SellSignal(True, NOW - timedelta(minutes=10, seconds=1))
     assert due_exit(Position(ENTRY, ExitRules()), Decimal(101), NOW, NOW, signal=old).due is None
 
 
 def test_a_signal_from_before_the_position_does_not_sell_it() -> None:
-    """What the matrix said before the trade was there is no reason to leave it; what it says from then on is."""
+    """A sell signal from before the trade causes no exit; a later one does."""
     position = Position(ENTRY, ExitRules(), None, NOW)
     older = SellSignal(True, NOW - timedelta(seconds=1))
     assert due_exit(position, Decimal(101), NOW, NOW, signal=older).due is None
@@ -229,19 +229,19 @@ rates = st.integers(min_value=0, max_value=200).map(lambda n: Decimal(n) / 10_00
 def test_a_signal_exit_after_fees_never_loses(
     entry: Decimal, paid: Decimal, taker: Decimal, least: int, off: int
 ) -> None:
-    """Where a sell signal closes a trade, what the bid leaves after the taker rate covers the cost and least gain."""
+    """If a sell signal closes a trade, the bid less the taker fee covers the cost and the least gain."""
     gain, cost = Decimal(least) / 1000, entry * (1 + paid)
     rules = ExitRules(trailing_arm=None, signal_exit_net=True, signal_exit_gain=gain, taker_rate=taker)
     position = Position(entry, rules, cost=cost)
     bid = cost * (1 + gain) / (1 - taker) + Decimal(off) * Decimal("1e-9")
     sold = due_exit(position, bid, NOW, NOW, signal=SELL).due is ExitReason.SIGNAL_EXIT
-    # within the last place that the floor is rounded up by, either answer is right
+    # within the last place, by which the floor is rounded up, either answer is right
     if abs(bid * (1 - taker) - cost * (1 + gain)) > Decimal("1e-17"):
         assert sold is (bid * (1 - taker) >= cost * (1 + gain))
 
 
 def test_without_the_rate_or_the_cost_no_signal_sells() -> None:
-    """Nobody can say what a sale would gain after fees, so even a large gain is left to other rules; that is told."""
+    """The gain after fees is unknown, so even a large gain is left to other rules, and that is reported."""
     rules = ExitRules(trailing_arm=None, signal_exit_net=True)
     for position in (
         Position(ENTRY, rules, cost=ENTRY),
@@ -253,7 +253,7 @@ def test_without_the_rate_or_the_cost_no_signal_sells() -> None:
 
 
 def test_a_plan_from_before_keeps_the_rule_of_bare_prices() -> None:
-    """Rules that were stored without a word on fees sell at the entry price, as they did when they were made."""
+    """Stored rules without fees sell at the entry price, as when they were made."""
     stored = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.025", "signal_exit": True})
     assert due_exit(Position(ENTRY, stored, cost=Decimal(101)), ENTRY, NOW, NOW, signal=SELL).due is (
         ExitReason.SIGNAL_EXIT
@@ -271,7 +271,7 @@ def test_a_plan_from_before_keeps_the_rule_of_bare_prices() -> None:
     ],
 )
 def test_a_target_in_atrs(atr: Decimal | None, percent: Decimal | None, bid: str, due: ExitReason | None) -> None:
-    """Twice the plan's ATR above the entry; without an ATR the percentage holds, and without that there is none."""
+    """Twice the plan's ATR above the entry; without an ATR the percentage applies, and without that there is none."""
     rules = ExitRules(trailing_arm=None, take_profit=percent, take_profit_atr=Decimal(2), target_atr=atr)
     assert due_exit(Position(ENTRY, rules), Decimal(bid), NOW, NOW).due is due
     aimed = target_fraction(ExitReason.TP, rules, ENTRY)
@@ -279,7 +279,7 @@ def test_a_target_in_atrs(atr: Decimal | None, percent: Decimal | None, bid: str
 
 
 def test_ranks_are_a_strict_total_order() -> None:
-    """Of two different reasons exactly one goes first, and going first is transitive."""
+    """Of two different reasons exactly one ranks first, and the ranking is transitive."""
     for a, b in permutations(ExitReason, 2):
         assert outranks(a, b) is not outranks(b, a)
     for a, b, c in permutations(ExitReason, 3):
@@ -302,7 +302,7 @@ def test_the_configured_priority() -> None:
 
 
 def test_which_reasons_stay_due() -> None:
-    """Stops and a person's close stay due; profit exits are asked again."""
+    """Stops and a person's close stay due; profit exits are checked again."""
     assert [reason for reason in ExitReason if not price_stop(reason)] == [ExitReason.TP, ExitReason.SIGNAL_EXIT]
 
 
@@ -339,6 +339,6 @@ def test_atr_by_wilders_own_recipe() -> None:
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(wrong: dict[str, str]) -> None:
-    """Wrong signs, an order that can't hold and unknown names don't become rules."""
+    """Wrong signs, an impossible order of levels and unknown names are refused."""
     with pytest.raises(ValidationError):
         ExitRules.model_validate(wrong)

@@ -1,4 +1,4 @@
-"""The exchange's time as feeds tell it: what is late is told from a clock that was set back."""
+"""The exchange's time in feeds: a late message is distinguished from a clock that was set back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def after(seconds: float) -> datetime:
 
 
 def test_one_word_from_the_past_is_late_and_two_are_a_clock_that_was_set_back() -> None:
-    """A feed's clock is not held up by a time that was once ahead for longer than one message."""
+    """One message with a time ahead doesn't hold up a feed's clock for longer than the next message."""
     feed = Feed(frozenset())
     for seconds in (0, 1, 601):
         feed.hears(after(seconds))
@@ -29,7 +29,7 @@ def test_one_word_from_the_past_is_late_and_two_are_a_clock_that_was_set_back() 
 
 
 def test_a_single_late_word_between_others_changes_nothing() -> None:
-    """Each late word needs another one after it to count."""
+    """A late message counts only with another one after it."""
     feed = Feed(frozenset())
     for seconds in (10, 5, 11, 6, 12):
         feed.hears(after(seconds))
@@ -37,7 +37,7 @@ def test_a_single_late_word_between_others_changes_nothing() -> None:
 
 
 def test_the_feed_that_is_silent_for_longest_says_how_old_prices_are() -> None:
-    """A connection that delivers does not hide one that doesn't; where nothing is wanted nothing is missed."""
+    """A delivering connection does not hide a silent one; without expected messages none is missing."""
 
     def opened(symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
         raise AssertionError(symbols)

@@ -1,4 +1,4 @@
-"""The same fill under two ids: found once, by what happened, across forms only."""
+"""The same fill under two ids: paired once, by its content, only between formats."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CONVERT = "2022-01-01T10:00:00+00:00 convert 1 BTC to 2 ETH for"
 def seen(
     fill_id: str = "BTC-USD/1", symbol: str = "BTC-USD", size: str = "1", net: str = "100", after: int = 0
 ) -> SeenFill:
-    """A buy, so many microseconds after ten o'clock."""
+    """A buy, this many microseconds after ten o'clock."""
     return SeenFill(fill_id, symbol, True, Decimal(size), Decimal(net), AT + timedelta(microseconds=after))
 
 
 def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool = False) -> list[SeenFill]:
-    """Two units of an asset that were bought with 100 of a coin."""
+    """Two units of an asset, bought with 100 of a coin."""
     return [
         seen(f"{row}/{asset}" if conversion else row, f"{asset}-USD", "2"),
         seen(f"{row}/{coin}", f"{coin}-USD", "100")._replace(buy=False),
@@ -43,7 +43,7 @@ def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool =
 
 
 def pairs(there: list[SeenFill], *rows: list[SeenFill], other_rows: dict[str, str] | None = None) -> list[str | None]:
-    """For each row the id of the first fill that it is."""
+    """For each row the id of the first fill that it is paired with."""
     twins = AlikeFills()
     twins.put(there)
     found = twins.pair(rows, other_rows or {})
@@ -54,8 +54,8 @@ def pairs(there: list[SeenFill], *rows: list[SeenFill], other_rows: dict[str, st
 def test_fills_of_another_form_are_found_once_and_of_the_same_never(
     fills: list[tuple[str, bool, int, int]], order: object, first: str, second: str
 ) -> None:
-    """Times in milliseconds and in seconds, in any order: as many twins as there are fills, however many are alike,
-    if the forms are two; none at all if it is one form, whose ids differ.
+    """With times in milliseconds and in seconds, in any order: as many pairs as there are fills, however many are
+    alike, between two formats; none within one format, whose ids differ.
     """
     fine = [
         SeenFill(_FORMS[first](f"{asset}-USD", f"9{number}"), f"{asset}-USD", buy, Decimal(size), Decimal(size),
@@ -101,8 +101,8 @@ def test_fills_of_another_form_are_found_once_and_of_the_same_never(
     ],
 )
 def test_what_is_the_same(there: SeenFill, new: SeenFill, same: bool) -> None:
-    """As exactly as the coarser of two moments and sizes; USD and USDC are one book, other currencies are not, and an
-    asset may have another name by now. Ids that Coinbase gave are of another form than one's own.
+    """Moments and sizes are compared at the coarser precision; USD and USDC are one book, other currencies are not, an
+    asset may have been renamed, and ids assigned by Coinbase are another format than others.
     """
     for one, other in ((there, new), (new, there)):
         assert pairs([one], [other]) == [one.id if same else None]
@@ -129,13 +129,14 @@ def test_what_is_the_same(there: SeenFill, new: SeenFill, same: bool) -> None:
     ],
 )
 def test_a_row_is_the_same_with_all_of_its_fills(there: list[SeenFill], new: list[SeenFill], same: bool) -> None:
-    """The other coin's fill alone makes no two rows one; a pair's fill is both of a row that names its currencies."""
+    """The other coin's fill alone doesn't make two rows one; a pair's fill matches both of a row that names its
+    currencies."""
     assert pairs(there, new) == [there[[leg.asset for leg in there].index(new[0].asset)].id if same else None]
     assert (pairs(new, there) != [None]) == same
 
 
 def test_a_conversion_of_which_both_rows_are_there_is_no_third_one() -> None:
-    """Two alike of one second in two files stay two, if a row for each side says which ids are one conversion."""
+    """Two alike in one second in two files stay two, if rows for each side say which ids are one conversion."""
     there = paid("a", conversion=True)
     known = {"b": "c", "c": "b"}
     assert pairs(there, paid("b", conversion=True)) == ["a/ETH"]
@@ -156,7 +157,7 @@ def test_a_conversion_of_which_both_rows_are_there_is_no_third_one() -> None:
     ],
 )
 def test_what_may_be_there_under_another_id(there: SeenFill, new: SeenFill, may_be: bool) -> None:
-    """What only ids of one form tell apart; each that is there is named for one row, and none that has its twin."""
+    """Fills that differ only by ids of one format; each stored one is named for one row, and none that is paired."""
     twins = AlikeFills()
     twins.put([there])
     assert twins.doubted([[new], [new]], ()) == ({0: there} if may_be else {})
@@ -164,20 +165,20 @@ def test_what_may_be_there_under_another_id(there: SeenFill, new: SeenFill, may_
 
 
 def test_rows_paid_with_one_coin_are_told_apart() -> None:
-    """Two of one moment and amount of the coin, in any order: each is the one with its own asset."""
+    """Two with the same moment and amount of the coin, in any order: each is paired with the one of its own asset."""
     there = [*paid(SAYS.replace("ETH", "BTC"), "BTC"), *paid(SAYS)]
     assert pairs(there, paid("x"), paid("y", "BTC")) == [SAYS, SAYS.replace("ETH", "BTC")]
 
 
 def test_of_more_the_one_that_costs_the_most_alike_is_taken() -> None:
-    """Two of one size and second are told apart by what they cost, whichever row asks first."""
+    """Two with the same size and second are distinguished by cost, whichever row is first."""
     there = [seen("BTC-USD/1"), seen("BTC-USDC/2", "BTC-USDC", net="105"), seen("BTC-USD/3", net="105")]
     assert pairs(there, *[[seen(name, net="105")] for name in "wxyz"]) == ["BTC-USD/3", "BTC-USD/1", "BTC-USDC/2", None]
     assert pairs([seen(net="40400")], [seen("a", net="50400")], [seen("b", net="40400")]) == [None, "BTC-USD/1"]
 
 
 def test_what_costs_the_same() -> None:
-    """Within what reports round; amounts in different currencies are not compared."""
+    """Costs are equal within the rounding of reports; amounts in different currencies are not compared."""
     assert seen().costs_the_same(seen(net="101"))
     assert not seen().costs_the_same(seen(net="103"))
     assert seen(net="0").costs_the_same(seen(net="0.05"))

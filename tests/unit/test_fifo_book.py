@@ -1,4 +1,4 @@
-"""The book of lots against a plain reference in fractions: exact, whatever arrives in whatever order."""
+"""The book of lots compared with a plain reference in fractions: exact, for any fills in any order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ReferenceSale:
 
 
 def effect(fill: Fill) -> tuple[Fraction, Fraction]:
-    """What a fill moves and what it costs or brings, by the text of the rule."""
+    """The size and amount of a fill's effect, by the text of the rule."""
     fee = Fraction(fill.fee)
     sign = 1 if fill.side is Side.BUY else -1
     amount, moved = Fraction(fill.size) * Fraction(fill.price), Fraction(fill.size)
@@ -82,7 +82,7 @@ def effect(fill: Fill) -> tuple[Fraction, Fraction]:
 
 
 def reference(history: Sequence[Fill]) -> tuple[dict[str | int, ReferenceSale], dict[str | int, Fraction]]:
-    """Sells, and what is left of each lot: the plainest way, in fractions."""
+    """Sells, and the rest of each lot: the simplest way, in fractions."""
     lots: dict[str, list[list[Fraction | str | int]]] = {}
     sales: dict[str | int, ReferenceSale] = {}
     for fill in sorted(history, key=lambda item: (item.time, item.seq)):
@@ -127,7 +127,7 @@ def shown(rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def state(book: Book) -> tuple[object, ...]:
-    """Everything a book can say."""
+    """The complete state of a book."""
     return list(book.sales()), list(book.lots()), book.totals()
 
 
@@ -144,7 +144,7 @@ def test_the_worked_example() -> None:
 @settings(max_examples=150)
 @given(fills())
 def test_every_number_is_the_exact_one_or_its_nearest(history: list[Fill]) -> None:
-    """Sizes equal the reference's to the last digit; each amount is off by rounding to 18 places and no more."""
+    """Sizes equal the reference's to the last digit; amounts differ only by rounding to 18 places."""
     book = Book(history)
     sales, left = reference(history)
     assert {sale.id for sale in book.sales()} == set(sales)
@@ -162,7 +162,7 @@ def test_every_number_is_the_exact_one_or_its_nearest(history: list[Fill]) -> No
 
 @given(fills())
 def test_size_cost_and_cash_are_conserved(history: list[Fill]) -> None:
-    """What came in is what went out and what is left, in size, in cost and in cash: to the last unit."""
+    """Everything bought is sold or left, in size, in cost and in cash: to the last unit."""
     book = Book(history)
     for symbol in book.symbols:
         sales, lots = list(book.sales(symbol)), list(book.lots(symbol))
@@ -222,14 +222,14 @@ def test_parts_sum_to_the_amount(amount: int, pieces: list[int]) -> None:
 
 @given(st.integers(-(10**30), 10**30), st.integers(1, 10**20))
 def test_a_share_is_the_nearest_ties_to_even(amount: int, whole: int) -> None:
-    """Python's own rounding of fractions is the second opinion."""
+    """The same as Python's own rounding of fractions."""
     part = whole // 2 or 1
     assert share(amount, part, whole) == round(Fraction(amount * part, whole))
 
 
 @given(st.integers(-(10**40), 10**40))
 def test_texts_are_exact(units: int) -> None:
-    """A text and a decimal carry every unit, without exponent and without trailing zeros."""
+    """A text and a decimal have every unit, without exponent and without trailing zeros."""
     text = text_of(units)
     assert Fraction(text) == Fraction(units, UNIT)
     assert "E" not in text
@@ -256,7 +256,7 @@ def test_fees_in_each_currency() -> None:
 
 
 def test_an_oversell_is_never_covered_by_a_later_buy() -> None:
-    """What is there is matched, the rest is uncovered: no cost basis, no profit, and the next lot stays whole."""
+    """The available lots are matched, the rest is uncovered: no cost basis, no profit, and the next lot stays whole."""
     book = Book([fill(1, Side.BUY, 1, 50_000), fill(2, Side.SELL, "1.5", 60_000), fill(3, Side.BUY, 2, 10)])
     sale = book.sale(2)
     assert shown([(sale.uncovered_size, sale.cost_basis, sale.pnl)]) == "0.5 50000 10000"
@@ -265,7 +265,7 @@ def test_an_oversell_is_never_covered_by_a_later_buy() -> None:
 
 
 def test_a_late_fill_computes_what_follows_and_nothing_else() -> None:
-    """`add` says how many fills it computed: those at and after the place of the new one, in its symbol."""
+    """`add` returns how many fills it computed: those at and after the place of the new one, in its symbol."""
     book = Book([fill(number, Side.BUY, 1, number) for number in range(1, 1001)])
     book.add(Fill("other", "ETH-USD", 0, Side.BUY, Decimal(1), Decimal(1)))
     assert book.add(fill(2000, Side.SELL, 1, 9)) == 1
@@ -290,7 +290,7 @@ def test_the_same_fill_again_counts_once_and_another_content_is_refused() -> Non
 
 
 def test_fills_of_the_same_time_go_by_sequence_then_by_id() -> None:
-    """Sequence decides, and where it doesn't, ids do, numbers as numbers."""
+    """Sequence decides, then ids, numbers as numbers."""
     at_once = [
         Fill(number, "BTC-USD", 0, Side.BUY, Decimal(1), Decimal(price), seq=seq)
         for number, price, seq in ((10, 10, 0), (9, 9, 0), (1, 1, 1))
@@ -315,7 +315,7 @@ def test_fills_of_the_same_time_go_by_sequence_then_by_id() -> None:
     ],
 )
 def test_a_fill_that_cannot_be_is_refused(changes: dict[str, Any], code: str) -> None:
-    """Each fault has its code, and the book stays as it was."""
+    """Each error has its code, and the book is unchanged."""
     book = Book()
     with pytest.raises(FifoError) as refused:
         book.add(fill(1, Side.BUY, 1, 1)._replace(**changes))
@@ -324,7 +324,7 @@ def test_a_fill_that_cannot_be_is_refused(changes: dict[str, Any], code: str) ->
 
 
 def test_an_unknown_sell_is_said_so() -> None:
-    """Asking for a sell that is none names it."""
+    """The error names the unknown sell."""
     book = Book([fill(1, Side.BUY, 1, 1)])
     for name in (1, "x"):
         with pytest.raises(FifoError, match=f"fill id {name}"):

@@ -1,4 +1,4 @@
-"""Many lines read at once: the same fills, repeats and bad lines as one line after the other."""
+"""Many lines read at once: the same fills, repeats and bad lines as line by line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START = datetime(2024, 2, 28, tzinfo=UTC)
 
 
 def rows(count: int = 60) -> list[dict[str, Any]]:
-    """Plain fills, more than the format is looked for in."""
+    """Plain fills, more than are read to recognise the format."""
     return [
         {
             "id": f"t{number}",
@@ -49,7 +49,7 @@ def json_lines(given_rows: list[dict[str, Any]]) -> list[bytes]:
 
 
 def same(lines: list[bytes]) -> Reading:
-    """What is read of the lines, which is what is read of each by itself."""
+    """The result of reading all lines, which must equal that of reading each by itself."""
     many, (single, stated) = read_fills(lines), read_stated(lines)
     assert many == single
     assert len(stated) == len(many)
@@ -116,7 +116,7 @@ def same(lines: list[bytes]) -> Reading:
 def test_one_odd_row_changes_nothing_for_the_others(
     form: Callable[[list[dict[str, Any]]], list[bytes]], change: dict[str, str]
 ) -> None:
-    """Whatever one row says, it and all others are read as if each stood alone."""
+    """Whatever one row contains, it and all others are read as if each were alone."""
     changed = rows()
     changed[-5] |= change
     same(form(changed))
@@ -144,7 +144,7 @@ def test_one_odd_row_changes_nothing_for_the_others(
     ],
 )
 def test_values_of_every_json_type(change: dict[str, Any]) -> None:
-    """Numbers, null, lists and keys that only some rows have are what they are in a single line."""
+    """Numbers, null, lists and keys in some rows only are read as in a single line."""
     changed = rows()
     changed[-5] |= change
     same(json_lines(changed))
@@ -156,7 +156,7 @@ def test_values_of_every_json_type(change: dict[str, Any]) -> None:
 )
 @pytest.mark.parametrize("form", [csv_lines, json_lines])
 def test_a_broken_line_among_many(form: Callable[[list[dict[str, Any]]], list[bytes]], line: bytes) -> None:
-    """It costs itself, under its own number."""
+    """A broken line affects only itself, under its own number."""
     lines = form(rows())
     lines.insert(55, line)
     assert [bad.number for bad in same(lines).bad] in ([56], [])
@@ -172,7 +172,7 @@ def test_columns_that_are_missing_have_their_defaults() -> None:
 
 
 def test_what_is_not_plain_is_refused() -> None:
-    """Two points in a number are nobody's number: the columns are not read at all."""
+    """With two points in a number the columns are not read at all."""
     columns = {name: [row[name] for row in rows()] for name in FIELDS}
     assert len(plain_entries(columns)) == 60
     with pytest.raises(NotPlain):
@@ -191,7 +191,7 @@ def test_what_is_not_plain_is_refused() -> None:
     )
 )  # fmt: skip
 def test_any_numbers_and_times(drawn: list[Any]) -> None:
-    """Sizes, prices, fees and times of any number of places are the same units either way."""
+    """Sizes, prices, fees and times with any number of places are the same units either way."""
     made = []
     for number, (size, size_places, price, price_places, buy, fee, currency, moment, digits) in enumerate(drawn):
         whole, behind = divmod(moment, 10**9)

@@ -1,4 +1,4 @@
-"""Coinbase's own files, each form since 2018: the right lots, or a sentence about the line, and no row half booked."""
+"""Coinbase's own files, each form since 2018: the right lots, or a sentence about the line, and no half-booked row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILLS = "portfolio,trade id,product,side,created at,size,size unit,price,fee,tot
 
 
 def read_text(text: str) -> Reading:
-    """A file of this text, read alike for matching and for the ledger."""
+    """A file of this text, read in both ways: for matching and for the ledger."""
     lines = text.encode().splitlines(keepends=True)
     reading, stated = read_stated(lines)
     assert reading == read_fills(lines)
@@ -49,7 +49,7 @@ def row(
     fee: str = "180",
     notes: str = "",
 ) -> str:
-    """A line of the present form."""
+    """A line of the current form."""
     return (
         f"{fill_id},2024-02-05 10:00:00 UTC,{kind},{asset},{size},{currency},{price},{subtotal},{total},{fee},{notes}\n"
     )
@@ -65,7 +65,7 @@ def fills(reading: Reading) -> list[str]:
 
 
 def shown(reading: Reading) -> list[str]:
-    """Sells with proceeds and cost, and the lots that are left."""
+    """Sells with proceeds and cost, and the remaining lots."""
     book = Book()
     book.extend_entries([entry for group in reading.fills.values() for entry in group])
     sells = [f"{sale.symbol} sold {sale.size}: {sale.proceeds} - {sale.cost_basis}" for sale in book.sales()]
@@ -86,7 +86,7 @@ def only(text: str) -> tuple[str, str]:
         (
             "transactions_2018_eur.csv",
             [
-                # What was given for 0.8 LTC is worth these and the fee.
+                # The assets given for 0.8 LTC are worth these and the fee.
                 "BTC-EUR sold 0.004: 40 - 40",
                 "BTC-EUR sold 0.006: 64 - 60",
                 "LTC-EUR sold 0.8: 47 - 40",
@@ -106,7 +106,7 @@ def only(text: str) -> tuple[str, str]:
                 "BTC-GBP sold 100: 4980 - 3100",
                 "BTC-GBP left 900: 27900",
                 "SHIB-GBP left 100: 0.002",
-                # What came for the coins, net of the fee, is worth what was received.
+                # The proceeds of the coins, net of the fee, are worth the received asset.
                 "USDT-GBP left 6474: 4980",
             ],
             {"Learning Reward": 1},
@@ -121,7 +121,7 @@ def only(text: str) -> tuple[str, str]:
                 "BTC-USD left 0.247: 9880",
                 "BTC-USD left 0.001: 92",
                 "ETH-USD left 9: 27162",
-                # Traded for euros, and so in euros.
+                # Traded for euros, and so valued in euros.
                 "SOL-EUR left 10: 1010",
                 "USDC-USD left 2890: 2890",
             ],
@@ -130,7 +130,7 @@ def only(text: str) -> tuple[str, str]:
         (
             "fills_pro.csv",
             [
-                # The total tells a rebate from a fee that is printed as negative.
+                # The total distinguishes a rebate from a fee that is printed as negative.
                 "BTC-EUR sold 0.5: 2000.5 - 1754.375",
                 "BTC-EUR left 0.5: 1754.375",
                 "BTC-EUR left 1: 3508.75",
@@ -141,7 +141,7 @@ def only(text: str) -> tuple[str, str]:
     ],
 )
 def test_each_form_has_its_right_lots(name: str, lots: list[str], left_out: dict[str, int]) -> None:
-    """As it is downloaded: preamble, byte order mark, signs, separators, what is no trade; nothing is bad."""
+    """As downloaded: preamble, byte order mark, signs, separators, rows that are not trades; nothing is bad."""
     reading = read_text((FILES / name).read_text())
     assert shown(reading) == lots
     assert reading.left_out == left_out
@@ -150,7 +150,7 @@ def test_each_form_has_its_right_lots(name: str, lots: list[str], left_out: dict
 
 
 def test_a_row_paid_with_a_coin_takes_that_coin() -> None:
-    """Half a bitcoin leaves at its worth and with its cost; where Notes are without the fee, the row has it."""
+    """Half a bitcoin is sold at its worth and with its cost; if Notes are without the fee, the row has it."""
     before = row(fill_id="a1", asset="BTC", size="1", price="40000", subtotal="40000", total="40000", fee="0")
     across = row(kind="Advanced Trade Buy", notes="Bought 10 ETH for 0.5 BTC on ETH-BTC at 0.05 BTC/ETH")
     text = HEADING + before.replace("02-05", "01-05") + across
@@ -170,7 +170,7 @@ def test_a_row_paid_with_a_coin_takes_that_coin() -> None:
 def test_a_cross_pair_moves_nothing_of_the_currency_that_it_is_valued_in(
     buy: bool, size: int, price: int, fee: int, quote: str
 ) -> None:
-    """Whatever the numbers: what one side brings in that currency, the other takes, to the last digit."""
+    """For any numbers, one side's proceeds in that currency equal the other's cost, to the last digit."""
     bare = Fraction(size * price, 10**6)
     amount = bare * 1001 / 1000 if buy else bare * 999 / 1000
     value, fee = size * price * 2, min(fee, size * price)
@@ -281,14 +281,14 @@ def test_the_forms_agree(buy: bool, size: int, cents: int, fee: int, negative: b
         (row(notes="Sold 10 ETH for 30180 USD"), "CONTRADICTION", "Notes say Sold, Transaction Type is"),
         (row(notes="Converted 10 ETH to 0.5 BTC"), "CONTRADICTION", "Notes say Converted, Transaction Type is"),
         (row(kind="Sell", size="-10", notes="Bought 10 ETH for 29820 USD"), "CONTRADICTION", "Notes say Bought"),
-        (row(asset="BTC-EUR"), "NOT_A_ROW", "Asset 'BTC-EUR' is no name"),
-        (row(currency="US$"), "NOT_A_ROW", "Price Currency 'US$' is no name"),
+        (row(asset="BTC-EUR"), "NOT_A_ROW", "Asset 'BTC-EUR' is not a name"),
+        (row(currency="US$"), "NOT_A_ROW", "Price Currency 'US$' is not a name"),
         (row(kind="Buy Back Reward"), "UNKNOWN_SIDE", "may be a trade"),
         (row(notes='"a memo\n'), "NOT_A_ROW", "goes on in the next line"),
     ],
 )  # fmt: skip
 def test_a_row_that_can_not_be_understood_is_refused(text: str, code: str, words: str) -> None:
-    """With the field and what is wrong; nothing of it is booked."""
+    """The message has the field and the error; nothing of the row is booked."""
     found = only(text)
     assert found[0] == code
     assert words in found[1]
@@ -312,7 +312,7 @@ def test_a_row_that_can_not_be_understood_is_refused(text: str, code: str, words
     ],
 )
 def test_what_a_row_of_another_report_contradicts(heading: str, text: str, words: str) -> None:
-    """Fields that don't add up, a heading of one currency over a column of another, a foreign sign."""
+    """Fields that don't add up, a heading in one currency over a column in another, a wrong currency sign."""
     (bad,) = read_text(heading + text).bad
     assert words in bad.sentence
 
@@ -342,7 +342,8 @@ def test_what_a_row_of_another_report_contradicts(heading: str, text: str, words
     ],
 )  # fmt: skip
 def test_what_real_rows_round_and_spread_is_no_contradiction(text: str) -> None:
-    """Prices of a cent, flat fees on dust, spot beside execution, decimal commas of Notes, an asset's older name."""
+    """Prices of a cent, flat fees on dust, spot beside execution price, decimal commas in Notes, an asset's older
+    name."""
     reading = read_text(HEADING + text)
     assert reading.bad == []
     assert len(reading) in (1, 2)
@@ -360,8 +361,8 @@ def test_what_real_rows_round_and_spread_is_no_contradiction(text: str) -> None:
 def test_a_misplaced_point_is_seen_and_a_spread_is_not(
     buy: bool, size: int, cents: int, fee: int, spread: int, factor: int, field: str
 ) -> None:
-    """Within 15 % of the spot price and the rounding to cents a row is read; ten times as much of one field is refused,
-    where it isn't a matter of cents.
+    """Within 15 % of the spot price and the rounding to cents a row is accepted; ten times as much in one field is
+    refused, unless only cents differ.
     """
     quantity, price = Decimal(size).scaleb(-8), Decimal(cents).scaleb(-2)
     value = round(quantity * price * (1000 + spread) / 1000, 2)
@@ -408,7 +409,7 @@ _NUMBERS = st.sampled_from(_ODD)
     )
 )
 def test_no_row_is_lost(fields: dict[str, str]) -> None:
-    """Whatever a row holds, it is one fill, two fills, one bad line with a sentence, or one that is no trade."""
+    """Any row is one fill, two fills, one bad line with a sentence, or not a trade."""
     quoted = {name: f'"{value}"' for name, value in fields.items()}
     reading = read_text(HEADING + row(**quoted))
     became = (len(reading), len(reading.bad), reading.left_out.total())
@@ -418,7 +419,7 @@ def test_no_row_is_lost(fields: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("sizes", [("-10", "-0.5"), ("10", "0.5")])
 def test_two_rows_of_one_conversion_must_be_its_two_sides(sizes: tuple[str, str]) -> None:
-    """Two that give, or two that receive, are none, and neither is booked."""
+    """Two given sides, or two received ones, are not a conversion, and neither is booked."""
     first = row(kind="Convert", size=sizes[0])
     second = row(kind="Convert", asset="BTC", size=sizes[1], price="60000")
     reading = read_text(HEADING + first + second)
@@ -427,7 +428,7 @@ def test_two_rows_of_one_conversion_must_be_its_two_sides(sizes: tuple[str, str]
 
 
 def test_conversions() -> None:
-    """By Notes or by two rows, of coins or of money: what was given leaves, what was received comes, once."""
+    """By Notes or by two rows, of coins or of money: the given asset is sold, the received one is bought, once."""
     given = row(kind="Convert", size="-10", notes="Converted 10 ETH to 0.5 BTC")
     received = row(kind="Convert", asset="BTC", size="0.5", price="60000", notes="Converted 10 ETH to 0.5 BTC")
     both = ["BTC-USD buy 0.5 30180", "ETH-USD sell 10 30180"]
@@ -451,7 +452,8 @@ def test_conversions() -> None:
 
 @given(st.permutations(["given", "received"] * 2), st.booleans())
 def test_a_conversion_with_a_row_for_each_side_is_one(order: list[str], ids: bool) -> None:
-    """Without IDs, or with one each, in any order: the same moment and Notes; two that are alike stay two."""
+    """Without IDs, or with one each, in any order: one moment and the same Notes are one; two that are alike stay
+    two."""
     sides = {
         "given": {"size": "-10"},
         "received": {"asset": "BTC", "size": "0.5", "price": "60000"},
@@ -471,7 +473,7 @@ def test_a_conversion_with_a_row_for_each_side_is_one(order: list[str], ids: boo
 def wrap(
     *, fill_id: str = "w1", asset: str = "ETH", size: str = "-0.5", worth: str = "1500", kind: str = "Wrap Asset"
 ) -> str:
-    """A side of ETH that became CBETH."""
+    """A side of a wrap of ETH to CBETH."""
     return row(
         fill_id=fill_id, kind=kind, asset=asset, size=size, price="", subtotal=worth, total=worth, fee="0"
     )  # fmt: skip
@@ -492,7 +494,7 @@ INTO = wrap(fill_id="w2", asset="cbETH", size="0.47", worth="1490")
     ids=["own IDs", "received first", "one ID", "unwrap", "again"],
 )
 def test_a_wrap_is_a_conversion(rows: str) -> None:
-    """Its two rows are found by kind and second, in any order and once: what was given is worth what was received."""
+    """Its two rows are paired by kind and second, in any order and once: given is worth received plus fee."""
     reading = read_text(HEADING + rows)
     assert (sorted(fills(reading)), reading.bad) == (["CBETH-USD buy 0.47 1490", "ETH-USD sell 0.5 1490"], [])
     assert {entry.id for group in reading.fills.values() for entry in group} == {"w1/ETH", "w1/CBETH"}
@@ -500,13 +502,13 @@ def test_a_wrap_is_a_conversion(rows: str) -> None:
 
 
 def test_a_wrap_of_which_one_side_has_no_price_is_worth_the_other() -> None:
-    """An asset that had no price yet did not come for nothing."""
+    """An asset without a price yet was not received for nothing."""
     reading = read_text(HEADING + wrap() + INTO.replace("1490", "0.00").replace("USD,,", "USD,0.00,"))
     assert sorted(fills(reading)) == ["CBETH-USD buy 0.47 1500", "ETH-USD sell 0.5 1500"]
 
 
 def test_a_wrap_whose_other_side_is_not_there_is_left_out_and_told() -> None:
-    """Nothing says what the asset became: nothing is booked, and a warning names the line."""
+    """The asset's other side is unknown: nothing is booked, and a warning names the line."""
     reading = read_text(HEADING + wrap())
     assert (fills(reading), reading.bad, reading.left_out) == ([], [], {"Wrap Asset": 1})
     ((sentence, where),) = reading.doubts.items()
@@ -515,7 +517,7 @@ def test_a_wrap_whose_other_side_is_not_there_is_left_out_and_told() -> None:
 
 
 def test_wraps_that_can_not_be_told_apart_are_refused() -> None:
-    """Two of one second that could each be the other's, and two sides that are worth something else by far."""
+    """Two in one second that could each be the other's, and two sides whose values differ by far, are refused."""
     both = wrap() + wrap(fill_id="w3", size="-0.6", worth="1600")
     reading = read_text(HEADING + both + INTO)
     assert [(bad.number, bad.code) for bad in reading.bad] == [(4, "CONTRADICTION")]
@@ -534,7 +536,7 @@ def test_wraps_that_can_not_be_told_apart_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_coins_spent_with_the_card_are_sold(text: str, fill: str) -> None:
-    """For what they were worth less the fee, whether the total has the fee in it or not; no doubt is left."""
+    """They are sold for their worth less the fee, whether the total includes the fee or not, without a warning."""
     reading = read_text(HEADING + text)
     assert (fills(reading), reading.bad, reading.left_out, reading.doubts) == ([fill], [], {}, {})
 
@@ -551,7 +553,7 @@ def test_coins_spent_with_the_card_are_sold(text: str, fill: str) -> None:
     ids=["dollars", "euros", "came back", "card buy back", "one word"],
 )
 def test_money_that_was_spent_and_what_came_back_open_no_lots(text: str) -> None:
-    """Named as left out: money has no lots, and what a refund cost nobody says."""
+    """They are named as left out: money has no lots, and the cost of a refund is unknown."""
     reading = read_text(HEADING + text)
     assert (fills(reading), reading.bad, reading.left_out.total()) == ([], [], 1)
 
@@ -571,7 +573,7 @@ OWN = "id,time,symbol,side,size,price\n"
     ids=["transactions", "fills", "own"],
 )  # fmt: skip
 def test_files_that_were_put_together(heading: str, first: str, second: str) -> None:
-    """The same heading again is passed over; below one with other columns nothing is read until the first is back."""
+    """The same heading again is skipped; below one with other columns nothing is read until the first is repeated."""
     reading = read_text(heading + first + "\ufeff" + heading + second)
     assert (len(reading), reading.bad, reading.left_out) == (2, [], {})
     swapped = (
@@ -586,7 +588,7 @@ def test_files_that_were_put_together(heading: str, first: str, second: str) -> 
 
 
 def test_what_is_odd_is_said_and_taken_as_it_stands() -> None:
-    """A pair that is not named, a total that is no sum: each with its first line and how many."""
+    """A pair that is not named, a total that is not the sum: each is reported with its first line and count."""
     reading = read_text(
         HEADING
         + row(fill_id="1", kind="Advanced Trade Buy")
@@ -602,7 +604,7 @@ def test_what_is_odd_is_said_and_taken_as_it_stands() -> None:
 
 @pytest.mark.parametrize("kind", ["Buy", "Sell", "Advanced Trade Sell", "Card Spend", "Convert"])
 def test_coins_are_neither_bought_nor_sold_for_nothing(kind: str) -> None:
-    """A subtotal of zero beside a quantity and price that are worth something is no amount: the line is refused."""
+    """A subtotal of zero with a quantity and price that are worth something is refused."""
     sign = "" if kind == "Buy" else "-"
     notes = "Converted 10 ETH to 1 BTC" if kind == "Convert" else ""
     amounts = {"subtotal": "0.00", "total": "0.00", "fee": "0.00", "notes": notes}
@@ -615,7 +617,7 @@ def test_coins_are_neither_bought_nor_sold_for_nothing(kind: str) -> None:
 
 
 def test_a_subtotal_that_was_rounded_to_zero_is_quantity_times_price() -> None:
-    """Dust refuses no file, and costs what it cost; where the price is rounded away, too, Notes have it."""
+    """Dust doesn't refuse a file, and has its cost; if the price is rounded away, too, Notes have it."""
     dust = row(size="0.00000001", price="40000", subtotal="0.00", total="0.00", fee="0.00")
     assert fills(read_text(HEADING + dust)) == ["ETH-USD buy 0.00000001 0.0004"]
     notes = row(size="10", price="0.00", subtotal="0.00", total="0.00", fee="0.00", notes="Bought 10 ETH for 0.001 USD")
@@ -633,8 +635,8 @@ def test_a_subtotal_that_was_rounded_to_zero_is_quantity_times_price() -> None:
     ],
 )
 def test_dust_whose_price_is_rounded_away_too_is_worth_nothing_to_the_cent(fields: dict[str, str], fill: str) -> None:
-    """It refuses no file: zero is right to the smallest unit, and a warning names the line; a fee that is printed and
-    what Notes say of another currency count.
+    """It doesn't refuse the file: zero is right to the smallest unit, and a warning names the line; a printed fee and
+    an amount in another currency in Notes count.
     """
     reading = read_text(HEADING + row(**{"price": "0.00", "subtotal": "0.00", "total": "0.00", "fee": "0.00"} | fields))
     assert (fills(reading), reading.bad) == ([fill], [])
@@ -644,7 +646,7 @@ def test_dust_whose_price_is_rounded_away_too_is_worth_nothing_to_the_cent(field
 
 
 def test_a_fee_that_is_not_printed_is_what_the_total_is_more() -> None:
-    """Or less, for a sell: it is not zero because its field is empty."""
+    """Or less, for a sell: an empty field doesn't mean zero."""
     bought = read_text(HEADING + row(fee=""))
     sold = read_text(HEADING + row(kind="Sell", total="29820", fee=""))
     assert (fills(bought), fills(sold)) == (["ETH-USD buy 10 30180"], ["ETH-USD sell 10 29820"])
@@ -652,7 +654,7 @@ def test_a_fee_that_is_not_printed_is_what_the_total_is_more() -> None:
 
 
 def test_a_pair_of_one_order_book_moves_what_was_paid() -> None:
-    """Dollars and USDC are traded in one book: the amount's currency is what left."""
+    """Dollars and USDC are traded in one book: the amount's currency is what was paid."""
     dollars = read_text(HEADING + row(notes="Bought 10 ETH for 30180 USD on ETH-USDC"))
     assert fills(dollars) == ["ETH-USD buy 10 30180"]
     coins = read_text(HEADING + row(notes="Bought 10 ETH for 30180 USDC on ETH-USD"))
@@ -660,7 +662,7 @@ def test_a_pair_of_one_order_book_moves_what_was_paid() -> None:
 
 
 def test_an_id_by_content_is_the_one_of_before() -> None:
-    """A file that an earlier version imported is known again: its fee as printed, its symbol as it was valued."""
+    """The ids of a file that an earlier version imported are unchanged: its fee as printed, its symbol as valued."""
     head = HEADING.removeprefix("ID,")
     text = row(fee="-180", notes="Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH").removeprefix("x,")
     ids = sorted(entry.id for group in read_text(head + text).fills.values() for entry in group)
@@ -684,7 +686,7 @@ def test_an_id_by_content_is_the_one_of_before() -> None:
     ],
 )
 def test_a_file_that_can_not_be_read_says_what_it_is(text: str, words: str) -> None:
-    """Semicolons, tabs, another report or a heading that says two things: one sentence with the way out."""
+    """Semicolons, tabs, another report or an ambiguous heading: one sentence with what to do."""
     with pytest.raises(FifoError, match=words) as refused:
         read_text(text)
     assert refused.value.code == "UNKNOWN_FORMAT"
@@ -711,14 +713,14 @@ def test_a_bad_row_of_the_fills_report(line: str, code: str) -> None:
 
 
 def test_a_product_in_small_letters_is_the_same() -> None:
-    """An id, product and unit as a spreadsheet may have written them: one fill."""
+    """An id, product and unit in a spreadsheet's spelling: one fill."""
     line = "d,1,BTC-USD,BUY,2024-03-04T09:00:00Z,1,BTC,5,0,-5,USD\n"
     reading = read_text(FILLS + line + line.lower().replace("t09", "T09").replace("z,", "Z,"))
     assert (len(reading), reading.repeated, reading.bad) == (1, 1, [])
 
 
 def test_notes() -> None:
-    """What they say in each of their forms, and nothing where they don't."""
+    """The content of Notes in each of their forms, and nothing without it."""
     assert traded(said("Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH")) == Traded(
         "ETH", "BTC", 10 * UNIT, 503 * UNIT // 1000, 5 * UNIT // 100
     )

@@ -1,4 +1,4 @@
-"""Matching whole arrays: bit for bit what the book says, whatever the numbers are, and fast without a trick."""
+"""Matching whole arrays: bit for bit the same as the book, for any numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def histories(draw: st.DrawFn) -> tuple[Rows, tuple[int, int, int]]:
 
 
 def columns_of(rows: Rows, places: tuple[int, int, int]) -> FillColumns:
-    """Rows as columns, of Python's integers where int64 is too small."""
+    """Rows as columns, of Python's integers if int64 is too small."""
 
     def numbers(position: int) -> Any:
         values = [row[position] for row in rows]
@@ -68,7 +68,7 @@ def columns_of(rows: Rows, places: tuple[int, int, int]) -> FillColumns:
 
 
 def wide(columns: FillColumns) -> FillColumns:
-    """The same fills in Python's integers, which take the other path."""
+    """The same fills as Python's integers, which use the other path."""
     names = ("size", "price", "fee", "base_fee")
     return replace(columns, **{name: getattr(columns, name).astype(object) for name in names})
 
@@ -85,19 +85,19 @@ def content(matched: Matched) -> dict[str, list[int]]:
 @settings(max_examples=300)
 @given(histories())
 def test_arrays_and_whole_numbers_of_any_size_agree_bit_for_bit(history: tuple[Rows, tuple[int, int, int]]) -> None:
-    """Cumulative sums over arrays give what one fill after the other gives, to the last unit of every number."""
+    """Cumulative sums over arrays equal matching one fill after the other, to the last unit of every number."""
     columns = columns_of(*history)
     expected = content(match_columns(wide(columns)))
     assert content(match_columns(columns)) == expected
     with pytest.MonkeyPatch.context() as patched:
-        # Long histories are matched in blocks of sells; where a block ends makes no difference.
+        # Long histories are matched in blocks of sells; the place of a block's end makes no difference.
         patched.setattr("fifo.columns._SELLS", 2)
         assert content(match_columns(columns)) == expected
 
 
 @given(histories())
 def test_arrays_and_the_book_agree_bit_for_bit(history: tuple[Rows, tuple[int, int, int]]) -> None:
-    """One implementation for a single fill and for a million: the book, filled one by one, has the same rows."""
+    """Matching arrays equals the book, filled one by one, in every row."""
     rows, _ = history
     book = Book()
     for number, (symbol, time, seq, buy, size, price, fee, _) in enumerate(rows):
@@ -128,7 +128,7 @@ def test_arrays_and_the_book_agree_bit_for_bit(history: tuple[Rows, tuple[int, i
     )
 )
 def test_a_share_of_arrays_is_the_scalar_share(cases: list[tuple[int, int, int, float]]) -> None:
-    """Long division over arrays rounds every share as the scalar rule does, up to the limits of its numbers."""
+    """Long division over arrays rounds every share like the scalar rule, up to the limits of its numbers."""
     sizes = [size for _, _, size, _ in cases]
     parts = [min(size, int(size * fraction)) for _, _, size, fraction in cases]
     amount = Amounts(np.array([case[0] for case in cases]), np.array([case[1] for case in cases]))
@@ -144,7 +144,7 @@ def test_a_share_of_arrays_is_the_scalar_share(cases: list[tuple[int, int, int, 
     st.lists(st.tuples(st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1)), min_size=1, max_size=20),
 )
 def test_a_product_of_arrays_is_exact(places: int, cases: list[tuple[int, int]]) -> None:
-    """Floor, remainder and divisor put the exact product together again."""
+    """Floor, remainder and divisor make up the exact product."""
     bound = 2**61 * 10**places
     cases = [(left, right if left * right < bound else bound // max(left, 1) % 10**18) for left, right in cases]
     cases = [(left, right) for left, right in cases if left * right < bound] or [(0, 0)]
@@ -170,7 +170,7 @@ def test_the_worked_example() -> None:
 
 
 def test_repeated_ids_count_once_and_other_content_is_refused() -> None:
-    """A row that was there before is left out; one with the same id and another size names its row."""
+    """A known row is left out; one with the same id and another size names its row."""
     rows: Rows = [(0, 2, 0, False, 5, 7, 0, 0), (0, 1, 0, True, 9, 3, 0, 0), (0, 2, 0, False, 5, 7, 0, 0)]
     columns = replace(columns_of(rows, (0, 0, 0)), id=np.array([7, 3, 7]))
     matched = match_columns(columns)
@@ -190,7 +190,7 @@ def test_repeated_ids_count_once_and_other_content_is_refused() -> None:
     ],
 )
 def test_a_row_that_cannot_be_is_named(row: tuple[int, int, int, bool, int, int, int, int], code: str) -> None:
-    """Nothing is matched, and the row is said."""
+    """Nothing is matched, and the row is named."""
     with pytest.raises(FifoError, match="row 1") as refused:
         match_columns(columns_of([(0, 0, 0, True, 1, 1, 0, 0), row], (0, 0, 0)))
     assert refused.value.code == code

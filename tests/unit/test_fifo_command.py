@@ -23,7 +23,7 @@ EXAMPLE = (
 
 
 def fifo_match(folder: Path, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+    """Run the command in its own process."""
     return subprocess.run(
         python_module("cli.main", "fifo", "match", *arguments),
         cwd=folder,
@@ -37,14 +37,14 @@ def fifo_match(folder: Path, *arguments: str, given: str | None = None) -> subpr
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """What it printed, once it succeeded."""
+    """Its output, after it succeeded."""
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def test_the_worked_example(tmp_path: Path) -> None:
-    """12,500, with the parts, the lot that is left and the totals, all as exact texts."""
+    """12,500, with the parts, the remaining lot and the totals, all as exact texts."""
     (tmp_path / "fills.csv").write_text(HEAD + EXAMPLE)
     found = document(fifo_match(tmp_path, "fills.csv"))
     assert found["sells"] == [
@@ -80,7 +80,7 @@ def test_the_worked_example(tmp_path: Path) -> None:
 
 
 def test_standard_input_and_an_oversell(tmp_path: Path) -> None:
-    """`-` reads from a pipe; what no lot covers is said with its proceeds, and is no profit."""
+    """`-` reads from a pipe; an uncovered part is shown with its proceeds, and is no profit."""
     late = "s2,2026-01-04T00:00:00Z,4,BTC-USD,sell,2,60000,0,quote,\n"
     found = document(fifo_match(tmp_path, "-", given=HEAD + EXAMPLE + late))
     oversold = found["sells"][1]
@@ -90,7 +90,7 @@ def test_standard_input_and_an_oversell(tmp_path: Path) -> None:
 
 
 def test_what_is_taken_as_it_stands_is_said(tmp_path: Path) -> None:
-    """A pair that a report does not name is a warning with its line; the lots are printed all the same."""
+    """A pair missing in a report is a warning with its line; the lots are printed all the same."""
     report = (
         "ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Subtotal,Notes\n"
         "a,2024-01-05 10:00:00 UTC,Advanced Trade Buy,BTC,1,USD,40000,\n"
@@ -101,7 +101,7 @@ def test_what_is_taken_as_it_stands_is_said(tmp_path: Path) -> None:
 
 
 def test_a_long_file_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every so many lines, on stderr; a short one says nothing, and no line is lost."""
+    """Progress is on stderr after every so many lines; a short file prints none, and no line is lost."""
     monkeypatch.setattr(fifo_command, "_LINES_BETWEEN_NOTES", 2)
     assert list(counted([b"1", b"2", b"3", b"4", b"5"])) == [b"1", b"2", b"3", b"4", b"5"]
     assert capsys.readouterr().err.splitlines() == ["2 lines read", "4 lines read"]
@@ -113,7 +113,7 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
 
 
 def test_bad_lines_are_refused_with_their_numbers(tmp_path: Path) -> None:
-    """Exit code 2, nothing on stdout, every bad line with its reason, and the way out."""
+    """Exit code 2, nothing on stdout, every bad line with its reason, and what to do."""
     bad = "x,2026-01-01T00:00:00,5,BTC-USD,buy,1,1,0,quote,\ny,2026-01-01T00:00:00Z,5,BTC-USD,buy,-1,1,0,quote,\n"
     done = fifo_match(tmp_path, "-", given=HEAD + EXAMPLE + bad)
     assert (done.returncode, done.stdout) == (2, "")
@@ -123,7 +123,7 @@ def test_bad_lines_are_refused_with_their_numbers(tmp_path: Path) -> None:
 
 
 def test_skip_bad_says_how_many_and_goes_on(tmp_path: Path) -> None:
-    """The rest is matched as if the bad lines weren't there; stderr tells what was left out."""
+    """The rest is matched as if the bad lines weren't there; stderr has their number."""
     bad = "".join(f"x{n},2026-01-01T00:00:00Z,5,BTC-USD,buy,NaN,1,0,quote,\n" for n in range(30))
     done = fifo_match(tmp_path, "-", "--skip-bad", given=HEAD + bad + EXAMPLE + EXAMPLE)
     assert document(done)["totals"]["BTC-USD"]["pnl"] == "12500"

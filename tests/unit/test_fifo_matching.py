@@ -1,4 +1,4 @@
-"""First in, first out: nothing is created, nothing is lost, whatever the fills are."""
+"""First in, first out: nothing is created and nothing lost, for any fills."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_fees_are_part_of_cost_and_proceeds() -> None:
 
 
 def test_an_oversell_is_an_uncovered_remainder() -> None:
-    """What no lot covers has proceeds and no cost basis, hence no profit is invented."""
+    """An uncovered part has proceeds and no cost basis, so it has no profit."""
     match = match_all([fill(1, Side.BUY, 1, 50_000), fill(2, Side.SELL, "1.4", 60_000)])
     covered, uncovered = match.allocations
     assert covered.pnl == 10_000
@@ -96,7 +96,7 @@ def test_a_sell_never_takes_a_later_buy() -> None:
 
 
 def test_a_fee_taken_in_base_makes_the_lot_smaller() -> None:
-    """What the buy brought is what can be sold; the whole cost belongs to it."""
+    """The bought size less the fee can be sold; it carries the whole cost."""
     match = match_all(
         [fill(1, Side.BUY, 1, 50_000, base_fees=Decimal("0.001")), fill(2, Side.SELL, "0.999", 50_000)],
     )
@@ -107,7 +107,7 @@ def test_a_fee_taken_in_base_makes_the_lot_smaller() -> None:
 
 @given(histories())
 def test_size_cost_and_cash_are_conserved(history: list[FillRecord]) -> None:
-    """Sells are matched to the last unit, lots never beyond what they held, costs and proceeds to the last digit."""
+    """Sells are matched to the last unit, lots never beyond their size, costs and proceeds to the last digit."""
     match = match_all(history)
     for sell in (item for item in history if item.side is Side.SELL):
         parts = of_sell(match.allocations, sell)
@@ -128,7 +128,7 @@ def test_size_cost_and_cash_are_conserved(history: list[FillRecord]) -> None:
 
 @given(histories())
 def test_the_oldest_lot_goes_first(history: list[FillRecord]) -> None:
-    """No lot is touched while an older one that a sell could have had still holds something."""
+    """No lot is used while an older one that a sell could have used has something left."""
     match = match_all(history)
     for item in match.allocations:
         if item.lot is None:
@@ -142,7 +142,7 @@ def test_the_oldest_lot_goes_first(history: list[FillRecord]) -> None:
 
 @given(histories(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(history: list[FillRecord], dice: object) -> None:
-    """Fills are matched by their own times, not by when they became known."""
+    """Fills are matched by their own times, not by their arrival."""
     shuffled = list(history)
     dice.shuffle(shuffled)  # type: ignore[attr-defined]
     assert match_all(shuffled) == match_all(history)
@@ -150,7 +150,7 @@ def test_the_order_of_arrival_does_not_matter(history: list[FillRecord], dice: o
 
 @given(histories())
 def test_one_sell_at_a_time_gives_the_same_rows(history: list[FillRecord]) -> None:
-    """What the ledger writes fill by fill is what a recompute of the whole symbol writes, to the last digit."""
+    """The ledger's rows written fill by fill equal those of a recompute of the whole symbol, to the last digit."""
     lots: dict[int, Lot] = {}
     allocations: list[Allocation] = []
     for item in sorted(history, key=lambda fill: (fill.at, fill.fill_id)):
@@ -166,7 +166,7 @@ def test_one_sell_at_a_time_gives_the_same_rows(history: list[FillRecord]) -> No
 
 
 def test_sizes_of_any_length_are_kept_whole() -> None:
-    """A size that an exchange's quote amount was divided into has no end at 18 places, and nothing of it is lost."""
+    """A size divided from a quote amount has endless digits; nothing of it is lost at 18 places."""
     third = Decimal(1) / Decimal(3)
     buy, sell = fill(1, Side.BUY, third, 30), fill(2, Side.SELL, third / 7, 60)
     (item,), (lot,) = match_sell(sell, [Lot(buy, buy.size)])

@@ -1,4 +1,4 @@
-"""Fills from files: every format says the same, and each bad line says what is wrong with it."""
+"""Fills from files: every format gives the same, and each bad line has its reason."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ default,78,BTC-USD,SELL,2024-03-04T09:00:00.5Z,0.5,BTC,60000,100,29900,USD
 
 
 def read(*rows: Any) -> Reading:
-    """JSON Lines of rows, or of texts as they are."""
+    """JSON Lines of rows, or of unchanged texts."""
     return read_fills((row if isinstance(row, str) else json.dumps(row)).encode() + b"\n" for row in rows)
 
 
@@ -63,7 +63,7 @@ def entries(reading: Reading) -> list[FillEntry]:
 
 
 def shown(reading: Reading) -> list[str]:
-    """Sells and lots as a person reads them."""
+    """Sells and lots as shown to a person."""
     book = Book()
     book.extend_entries(entries(reading))
     sales = [f"{sale.id} {sale.symbol} {sale.proceeds} {sale.cost_basis} {sale.pnl}" for sale in book.sales()]
@@ -83,7 +83,7 @@ def test_json_lines_and_csv_say_the_same() -> None:
 
 
 def test_json_numbers_are_taken_digit_by_digit() -> None:
-    """A number without quotation marks is what is written there, not what a float makes of it."""
+    """A number without quotation marks is read as written, not as a float."""
     row = '{"id":7,"time":"2026-01-01T00:00:00Z","symbol":"X","side":"buy","size":0.123456789012345678,"price":3}'
     (entry,) = entries(read(row))
     assert (entry.id, entry.size) == ("7", 123456789012345678)
@@ -141,7 +141,7 @@ def test_json_numbers_are_taken_digit_by_digit() -> None:
     ],
 )
 def test_a_bad_line_has_its_number_and_its_reason(change: dict[str, Any], code: str) -> None:
-    """The line before and the line after are read all the same."""
+    """The lines before and after are read all the same."""
     reading = read(GOOD, {**GOOD, "id": "b", **change}, {**GOOD, "id": "c"})
     assert [(line.number, line.code) for line in reading.bad] == [(2, code)]
     assert len(str(reading.bad[0])) < 120
@@ -150,20 +150,20 @@ def test_a_bad_line_has_its_number_and_its_reason(change: dict[str, Any], code: 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "null", '{"id": "b"', "\x00\ufffd", '"{"', '{"id":"\\ud800"}'])
 def test_what_is_no_object_is_a_bad_line(line: str) -> None:
-    """Broken JSON costs its own line and no other."""
+    """Broken JSON affects only its own line."""
     reading = read(GOOD, line, {**GOOD, "id": "c"})
     assert [bad.number for bad in reading.bad] == [2]
     assert len(reading) == 2
 
 
 def test_text_that_is_no_unicode_is_a_bad_line() -> None:
-    """Half of a surrogate pair can't be printed again, so it can't be an id."""
+    """Half of a surrogate pair can't be printed, so it can't be an id."""
     reading = read(json.dumps({**GOOD, "id": "\ud800"}), GOOD)
     assert [(bad.number, bad.code) for bad in reading.bad] == [(1, "NOT_A_ROW")]
 
 
 def test_a_quotation_mark_without_its_twin_costs_one_line() -> None:
-    """It does not swallow the rest of a CSV file; too few columns are told apart from too many empty ones."""
+    """It does not consume the rest of a CSV file; too few columns are distinguished from too many empty ones."""
     head = "id,time,symbol,side,size,price\n"
     good = "{},2026-01-01T00:00:00Z,BTC-USD,buy,1,2\n"
     reading = read_text(head + good.format("a") + '"b,2026\n' + "c,2026\n" + good.format("d").replace("2\n", "2,,\n"))
@@ -179,7 +179,7 @@ def test_repeats_count_once_and_another_content_is_a_bad_line() -> None:
 
 
 def test_an_id_is_a_text_whatever_it_was_written_as() -> None:
-    """1 and "1" are the same fill, and come out as a text; one too long for a float keeps its digits."""
+    """1 and "1" are the same fill, and are printed as a text; one too long for a float keeps its digits."""
     reading = read({**GOOD, "id": 1}, {**GOOD, "id": "1"}, {**GOOD, "id": 123456789012345678901234567890})
     assert (reading.bad, reading.repeated) == ([], 1)
     assert [entry.id for entry in entries(reading)] == ["1", "123456789012345678901234567890"]
@@ -193,7 +193,7 @@ def test_an_id_is_a_text_whatever_it_was_written_as() -> None:
 @pytest.mark.parametrize("spelling", ['"{}": "7"', '"{}" :"7"', '"{}":7.5'])
 @pytest.mark.parametrize("before", [1, 60])
 def test_a_name_that_is_there_twice_is_refused(name: str, spelling: str, before: int) -> None:
-    """Neither value is taken, in a short file and in a long one; a name that is not ours may be there twice."""
+    """Neither value is used, in a short file and in a long one; a name that is not ours may be repeated."""
     twice = json.dumps({**GOOD, "id": "x", "fee_rate": "1", "note": "a"})[:-1] + ", " + spelling.format(name) + "}"
     good = [{**GOOD, "id": f"a{number}"} for number in range(before)]
     reading = read(*good, twice, {**GOOD, "id": "z"}, json.dumps({**GOOD, "id": "n", "m": 1})[:-1] + ', "m": 2}')
@@ -214,21 +214,22 @@ def test_a_currency_by_its_own_name() -> None:
 
 
 def test_ids_that_differ_in_a_byte_are_two_fills() -> None:
-    """Also where the bytes are no UTF-8, as in older spreadsheets' files: unreadable is never equal."""
+    """Also if the bytes are not UTF-8, as in older spreadsheets' files: unreadable never means equal."""
     row = b",2026-01-01T00:00:00Z,BTC-USD,buy,1,1\n"
     reading = read_fills([b"id,time,symbol,side,size,price\n", b"\xe4" + row, b"\xf6" + row])
     assert [entry.id for entry in entries(reading)] == ["ä", "ö"]
 
 
 def test_a_column_that_is_there_twice_is_refused() -> None:
-    """Which of two sizes was meant, nobody can know."""
+    """It is unknown which of two sizes was meant."""
     with pytest.raises(FifoError, match="names size more than once") as raised:
         read_text("id,time,symbol,side,size,size,price\na,2026-01-01T00:00:00Z,BTC-USD,buy,1,2,1\n")
     assert raised.value.code == "UNKNOWN_FORMAT"
 
 
 def test_coinbase_transactions_report() -> None:
-    """The preamble is skipped, money is read with its signs, the subtotal counts, and what is no trade is named."""
+    """The preamble is skipped, money is read with its signs, the subtotal counts, and rows that are not trades are
+    named."""
     reading = read_text(TRANSACTIONS)
     assert shown(reading) == ["r4 BTC-USD 29900 25150 4750", "r1 BTC-USD 0.5 25150"]
     assert reading.left_out == {"Staking Income": 1, "Send": 1}
@@ -236,7 +237,7 @@ def test_coinbase_transactions_report() -> None:
 
 
 def test_rows_of_a_report_without_ids_are_known_by_their_content() -> None:
-    """Where a row stands in its file says nothing: a later download, or one without the preamble, has the same ids."""
+    """A row's position doesn't matter: a later download, or one without the preamble, has the same ids."""
     head = "Timestamp,Transaction Type,Asset,Quantity Transacted,Spot Price Currency,Subtotal,Fees and/or Spread\n"
     buy, later = "2021-02-01T10:00:00Z,Buy,LTC,1,USD,100.00,1\n", "2021-03-01T10:00:00.5Z,Sell,LTC,-0.5,USD,$90,0\n"
     first = read_text(head + buy + buy)
@@ -255,7 +256,7 @@ def test_rows_of_a_report_without_ids_are_known_by_their_content() -> None:
 
 
 def test_coinbase_fills_report() -> None:
-    """Trade ids count by product there, so the same id of two products is two fills."""
+    """Trade ids are unique per product, so the same id of two products is two fills."""
     reading = read_text(FILLS)
     assert shown(reading) == [
         "BTC-USD/78 BTC-USD 29900 25150 4750",
@@ -265,7 +266,7 @@ def test_coinbase_fills_report() -> None:
 
 
 def test_rows_of_a_report_at_one_second_go_in_its_order() -> None:
-    """A report is newest first, and that order decides where the times are equal; a repeated row counts once."""
+    """A report is newest first, and that order decides between equal times; a repeated row counts once."""
     head = "Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,ID\n"
     rows = [
         "2024-03-02T00:00:00Z,Sell,BTC,1,USD,9,9,c\n",
@@ -276,7 +277,7 @@ def test_rows_of_a_report_at_one_second_go_in_its_order() -> None:
     newest_first, oldest_first = read_text(head + "".join(rows)), read_text(head + "".join(reversed(rows)))
     assert shown(newest_first) == shown(oldest_first) == ["c BTC-USD 9 1 8", "b BTC-USD 1 2"]
     assert newest_first.repeated == oldest_first.repeated == 1
-    # The file's direction also decides for a symbol whose rows are all of one second.
+    # The file's direction also decides for a symbol whose rows are all in one second.
     two = [row.replace("BTC", "ETH") for row in rows[1:3]]
     another = read_text(head + rows[0] + two[0].replace(",b", ",d") + two[1].replace(",a", ",e"))
     assert [lot.split()[0] for lot in shown(another)[1:]] == ["e", "d"]
@@ -291,12 +292,12 @@ def test_rows_of_a_report_at_one_second_go_in_its_order() -> None:
     ],
 )
 def test_a_bad_row_of_a_report(text: str, code: str) -> None:
-    """Reports are judged line by line as everything else is."""
+    """Reports are judged line by line like everything else."""
     assert [(bad.number, bad.code) for bad in read_text(FILLS + text + "\n").bad] == [(5, code)]
 
 
 def test_a_file_of_another_kind_is_said_so() -> None:
-    """Neither objects nor a heading that is known: one sentence; an empty file is an empty history."""
+    """Neither objects nor a known heading: one sentence; an empty file is an empty history."""
     with pytest.raises(FifoError) as refused:
         read_text("hello\nworld\n")
     assert refused.value.code == "UNKNOWN_FORMAT"
@@ -321,7 +322,7 @@ def test_times_are_exact_to_the_nanosecond(moment: datetime, finer: int) -> None
 
 
 def test_a_time_with_its_zone_by_name() -> None:
-    """As reports print it, whatever its places."""
+    """As printed in reports, with any number of places."""
     for places in ("", ".5", ".123456", ".123456789"):
         assert nanoseconds(f"2026-01-01 00:00:00{places} UTC") == nanoseconds(f"2026-01-01T00:00:00{places}Z")
 
@@ -331,7 +332,7 @@ def test_a_time_with_its_zone_by_name() -> None:
     [("1", 10**18), (".5", 5 * 10**17), ("5.", 5 * 10**18), ("-0.1", -(10**17)), ("1e-18", 1), (" 2 ", 2 * 10**18)],
 )
 def test_numbers_of_every_spelling(text: str, units: int) -> None:
-    """Plain, scientific, with a bare point or spaces around: the same exact number."""
+    """Plain, scientific, with a bare point or surrounding spaces: the same exact number."""
     assert number("size", text) == units
 
 
@@ -340,7 +341,7 @@ def test_numbers_of_every_spelling(text: str, units: int) -> None:
     [("$1,234.50", 1234500), ("-$0.01", -10), ("$-5", -5000), ("€7", 7000), ("0", 0), ("1e-3", 1), ("CA$2", 2000)],
 )
 def test_money_as_reports_print_it(text: str, units: int) -> None:
-    """Currency signs and thousands' commas are taken off, a sign on either side of them counts."""
+    """Currency signs and thousands' commas are removed, a sign on either side of them counts."""
     assert money("fee", text) == units * 10**15
 
 
@@ -348,7 +349,7 @@ def test_money_as_reports_print_it(text: str, units: int) -> None:
     "text", ["$1_000", "_1000", "\u0661000", "$\u0661", "1_0.5", "$ 1\u0662", "\u22125", "(5", "#5"]
 )
 def test_money_of_other_digits_is_refused(text: str) -> None:
-    """An underline, another script's digit or a typeset minus is neither a currency's sign nor part of a number."""
+    """An underscore, another script's digit or a typographic minus is neither a currency sign nor part of a number."""
     with pytest.raises(FifoError, match="is not a number"):
         money("fee", text)
 
@@ -357,6 +358,6 @@ def test_money_of_other_digits_is_refused(text: str) -> None:
     "text", ["0,5", "1,23", "0,500", "00,500", "30.000,00", "1,2345", ",500", "1,,000", "12,34,567"]
 )
 def test_a_comma_that_divides_no_thousands_is_refused(text: str) -> None:
-    """Half a coin in a country of decimal commas is never taken for five."""
+    """Half a coin with a decimal comma is never read as five."""
     with pytest.raises(FifoError, match="is not a number"):
         money("quantity", text)

@@ -1,7 +1,7 @@
-"""rp2, a tax engine that many trust, as the second opinion on histories where its rules are ours.
+"""rp2, a widely used tax engine, as a second opinion on histories where its rules are ours.
 
-Its rules differ where a sell carries a fee in quote currency or is not covered, so neither occurs here. It computes
-with 31 significant digits, so amounts are compared at 12 places.
+Its rules differ for sells with a fee in quote currency or uncovered ones, so neither occurs here. It computes with 31
+significant digits, so amounts are compared at 12 places.
 """
 
 from __future__ import annotations

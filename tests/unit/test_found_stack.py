@@ -1,4 +1,4 @@
-"""Which running stack a command works on: that of its settings' mode, or the folder's that it is told."""
+"""Which running stack a command uses: that of its settings' mode, or of the folder that it is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DSN = "postgresql://live@127.0.0.1:1/ledger"
 
 @pytest.fixture
 def live_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A live stack that runs on its usual folder, and a person in another folder who has no settings."""
+    """A live stack that runs in its usual folder, and a user in another folder without settings."""
     monkeypatch.chdir(tmp_path)
     for name in ("BOTTRADER_DATA", "BOTTRADER_MODE", "BOTTRADER_CONFIG", "DATABASE_URL", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -40,7 +40,7 @@ def live_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def test_who_is_told_the_folder_of_a_live_system_works_on_it_from_anywhere(
     live_stack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BOTTRADER_DATA chooses the stack where no settings say a mode; settings that say paper are not overruled."""
+    """BOTTRADER_DATA selects the stack if no settings have a mode; settings for paper are not overruled."""
     monkeypatch.setenv("BOTTRADER_DATA", str(live_stack))
     found = environment()
     assert (found["BOTTRADER_MODE"], found["DATABASE_URL"]) == ("live", _DSN)
@@ -51,7 +51,7 @@ def test_who_is_told_the_folder_of_a_live_system_works_on_it_from_anywhere(
 def test_who_stops_finds_the_live_system_and_who_enters_does_not(
     live_stack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Typed where no settings are, what stops goes by the live system and says so; what enters has no database."""
+    """Without settings, a command that stops uses the live system and says so; one that enters has no database."""
     settings, instead = settings_at_hand()
     assert (settings.mode, settings.database.url is not None, instead) == ("live", True, "")
     assert "the live system that runs on this machine" in capsys.readouterr().err
@@ -59,7 +59,7 @@ def test_who_stops_finds_the_live_system_and_who_enters_does_not(
 
 
 def test_paper_settings_never_find_a_live_system(live_stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the settings say paper, what stops does not reach for real money either."""
+    """With settings for paper, a command that stops doesn't reach a live system either."""
     monkeypatch.setenv("BOTTRADER_MODE", "paper")
     settings, _ = settings_at_hand()
     assert (settings.mode, settings.database.url) == ("paper", None)

@@ -1,5 +1,5 @@
-"""An exit that is refused for lack of funds asks for less: never for more than its trade has or than was refuted, and
-with few orders it sells nearly all that the exchange has for it.
+"""An exit refused for lack of funds requests less: never more than its trade has or than was refused, and with few
+orders it sells nearly all that the exchange has for it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ knowing = st.one_of(st.none(), products)
 def test_the_next_size_is_below_what_was_refused_and_one_that_the_exchange_takes(
     claimable: Decimal, refused: Decimal, believed: list[Decimal], product: Product | None, price: Decimal | None
 ) -> None:
-    """It is less than the refused one and no more than the trade may claim, on the step and no dust."""
+    """It is less than the refused size and at most the claimable one, on the step and not dust."""
     size = smaller(claimable, refused, believed, product, price)
     if size is None:
         return
@@ -53,13 +53,13 @@ def test_the_next_size_is_below_what_was_refused_and_one_that_the_exchange_takes
 
 @given(sizes, sizes)
 def test_what_is_believed_and_true_is_asked_for_at_once(held: Decimal, free: Decimal) -> None:
-    """Where books or balance say what is available, the second order sells exactly that."""
+    """If books or balance have the available size, the second order sells exactly that."""
     if held / 50 < free < held and not is_dust(free, PRICE, BTC):
         assert smaller(held, held, [free, ZERO], BTC, PRICE) == free
 
 
 def test_a_belief_that_the_refusal_refutes_is_not_asked_for() -> None:
-    """A balance that says that there is as much as was refused is old: the next best is believed, then the half."""
+    """A balance that shows as much as was refused is outdated: the next best estimate is used, then the half."""
     one, held = Decimal(1), Decimal("0.4")
     assert smaller(one, one, [one, held], BTC, PRICE) == held
     assert smaller(one, one, [Decimal(5), one], BTC, PRICE) == Decimal("0.5")
@@ -69,9 +69,9 @@ def test_a_belief_that_the_refusal_refutes_is_not_asked_for() -> None:
 def test_nearly_all_is_sold_with_few_orders_whatever_is_believed(
     held: Decimal, free: Decimal, believed: list[Decimal], product: Product
 ) -> None:
-    """Against an exchange that has `free` of what the trade holds: no more than that is sold, and where nothing more is
-    asked for, what could still be sold is twice as much as dust, or a twenty-fifth of the rest, and each order is
-    refused or sells.
+    """With an exchange that has `free` of the trade's size: no more than that is sold. When no more is requested, the
+    sellable rest is at most twice the dust limit, or a twenty-fifth of the remainder, and each order is refused or
+    sells.
     """
     held = round_down(held, product.base_increment)
     left, available, orders = held, min(free, held), 0

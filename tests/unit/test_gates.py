@@ -1,4 +1,4 @@
-"""Gates: the first that fails wins, with its numbers and one sentence that a person can act on."""
+"""Gates: the first that fails decides, with its numbers and one sentence that a person can act on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ ORDER = [gate for number, (gate, _, _) in enumerate(BROKEN) if gate not in [g fo
 
 
 def test_what_is_fine_passes_every_gate() -> None:
-    """An entry that nothing speaks against is admitted, and every gate has left its result."""
+    """An entry without objections is admitted, and every gate has stored its result."""
     results = run_gates(ENTRY_GATES, FINE)
     assert first_refusal(results) is None
     assert len(results) == len(ENTRY_GATES)
@@ -97,7 +97,7 @@ def test_what_is_fine_passes_every_gate() -> None:
 
 @pytest.mark.parametrize(("gate", "broken", "says"), BROKEN)
 def test_each_gate_stops_what_it_is_for(gate: str, broken: dict[str, Any], says: str) -> None:
-    """A refusal has the gate's name and a sentence with the value that made the difference."""
+    """A refusal has the gate's name and a sentence with the decisive value."""
     results = run_gates(ENTRY_GATES, replace(FINE, **broken))
     refusal = first_refusal(results)
     assert refusal is not None
@@ -108,7 +108,7 @@ def test_each_gate_stops_what_it_is_for(gate: str, broken: dict[str, Any], says:
 
 @given(st.sets(st.integers(min_value=0, max_value=len(BROKEN) - 1), min_size=1))
 def test_the_first_failing_gate_wins(chosen: set[int]) -> None:
-    """However much is wrong, the refusal is that of the gate that comes first, and later gates don't run."""
+    """However much is wrong, the refusal is that of the first failing gate, and later gates don't run."""
     together: dict[str, Any] = {}
     for number in sorted(chosen, reverse=True):
         together |= BROKEN[number][1]
@@ -119,9 +119,9 @@ def test_the_first_failing_gate_wins(chosen: set[int]) -> None:
 
 
 def survives(number: int, chosen: set[int]) -> bool:
-    """Whether the fault is still there when all the chosen ones are combined: the earlier one has its field.
+    """Whether the fault remains when all the chosen ones are combined: the earlier one has its field.
 
-    A rounded size that is wrong isn't looked at where a person's intent has its own, nor does the market stop a person.
+    A wrong rounded size isn't checked if a person's intent has its own, nor do market gates stop a person.
     """
     mine = set(BROKEN[number][1])
     typed = any(
@@ -143,7 +143,7 @@ def survives(number: int, chosen: set[int]) -> bool:
     ],
 )
 def test_what_a_person_orders_passes_the_markets_gates_with_a_note(odd: dict[str, Any]) -> None:
-    """A red day, a wide spread, old prices and no signal don't stop a person; the result says that it was one."""
+    """A red day, a wide spread, old prices and no signal don't stop a person; the result notes that it was one."""
     by_hand = replace(FINE, intent=market_buy("main", entry_point="manual"))
     results = run_gates(ENTRY_GATES, replace(by_hand, **odd))
     assert first_refusal(results) is None
@@ -162,7 +162,7 @@ def test_what_a_person_orders_passes_the_markets_gates_with_a_note(odd: dict[str
     ],
 )
 def test_limits_hold_for_a_person_too(broken: dict[str, Any], gate: str) -> None:
-    """Lists, halts and limits of account and day stop what a person orders as well."""
+    """Lists, halts and limits of account and day stop a person's order as well."""
     by_hand = replace(FINE, intent=market_buy("main", entry_point="manual"))
     refusal = first_refusal(run_gates(ENTRY_GATES, replace(by_hand, **broken)))
     assert refusal is not None
@@ -170,7 +170,7 @@ def test_limits_hold_for_a_person_too(broken: dict[str, Any], gate: str) -> None
 
 
 def test_limits_of_zero_and_a_share_of_everything_are_none() -> None:
-    """Who sets no limit is stopped by none, and red days may be allowed."""
+    """Without limits nothing is stopped, and red days may be allowed."""
     none = Limits(buy_on_red_day=True, max_position=Decimal(1), daily_loss=Decimal(0), losing_streak=0)
     wild = replace(
         FINE,
@@ -183,7 +183,7 @@ def test_limits_of_zero_and_a_share_of_everything_are_none() -> None:
 
 
 def test_a_market_makers_breakdown_is_its_signal() -> None:
-    """Quotes have no score: spread, fees and fair price are the reason; without them there is none."""
+    """Quotes have no score: spread, fees and fair price are the reason; without them it is missing."""
     parts = {"spread": IndicatorPart(value=Decimal("0.004"))}
     quote = market_buy("main", linkage=Linkage(trigger="passive_mm", indicator_breakdown=parts))
     assert first_refusal(run_gates(ENTRY_GATES, replace(FINE, intent=quote))) is None
@@ -194,7 +194,7 @@ def test_a_market_makers_breakdown_is_its_signal() -> None:
 
 
 def test_a_product_in_post_only_mode_takes_no_market_entry() -> None:
-    """What would take is refused with the product's state; a resting post-only entry passes."""
+    """A taking order is refused with the product's state; a resting post-only entry passes."""
     product = replace(BTC, post_only=True)
     refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, product=product)))
     assert refusal is not None
@@ -205,7 +205,7 @@ def test_a_product_in_post_only_mode_takes_no_market_entry() -> None:
 
 @given(st.lists(st.decimals(-100, 100, places=2), max_size=8))
 def test_a_losing_streak_ends_at_the_newest_trade_that_did_not_lose(pnls: list[Decimal]) -> None:
-    """Counted from the newest on; nothing made is not lost."""
+    """Counted from the newest trade on; a result of zero is not a loss."""
     streak = losing_streak(pnls)
     assert all(pnl < 0 for pnl in pnls[:streak])
     assert streak == len(pnls) or pnls[streak] >= 0
@@ -249,7 +249,8 @@ UNKNOWN: list[tuple[str, dict[str, Any], Ask, str]] = [
 def test_what_nobody_knows_refuses_an_entry(
     gate: str, unknown: dict[str, Any], asks: Ask, says: str, entry_point: str
 ) -> None:
-    """It is no zero, one or nothing: the gate refuses, a person's order too, says what is missing and asks for it."""
+    """Unknown is not zero, one or nothing: the gate refuses, a person's order too, says what is missing and requests
+    it."""
     intent = market_buy("main", "0.01", entry_point=entry_point)
     refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, intent=intent, **unknown)))
     assert refusal is not None
@@ -261,7 +262,7 @@ def test_what_nobody_knows_refuses_an_entry(
 
 @given(st.sets(st.integers(0, len(UNKNOWN) - 1)), st.booleans())
 def test_an_entry_passes_only_with_everything_known(chosen: set[int], by_hand: bool) -> None:
-    """Whatever is missing beside whatever else, nothing passes; and an exit is kept by none of it."""
+    """With any fact missing, no entry passes; an exit is stopped by none of them."""
     together: dict[str, Any] = {}
     for number in chosen:
         together |= UNKNOWN[number][1]
@@ -274,7 +275,7 @@ def test_an_entry_passes_only_with_everything_known(chosen: set[int], by_hand: b
 
 @pytest.mark.parametrize("ahead", [Decimal(0), AHEAD_SECONDS])
 def test_clocks_may_differ_a_little(ahead: Decimal) -> None:
-    """A time that is ahead of ours by no more than clocks differ is now."""
+    """A time ahead of ours within the allowed difference of clocks counts as now."""
     at = NOW + timedelta(seconds=float(ahead))
     results = run_gates(ENTRY_GATES, replace(FINE, market=replace(FINE.market, at=at)))
     assert first_refusal(results) is None
@@ -283,7 +284,7 @@ def test_clocks_may_differ_a_little(ahead: Decimal) -> None:
 
 
 def test_what_is_held_for_orders_that_we_do_not_know_is_said() -> None:
-    """The refusal names the amount, so that a person finds the order."""
+    """The refusal has the amount, so that a person finds the order."""
     facts = replace(FINE, available_quote=Decimal(100), held_elsewhere=Decimal(9_900))
     refusal = first_refusal(run_gates(ENTRY_GATES, facts))
     assert refusal is not None
@@ -292,8 +293,8 @@ def test_what_is_held_for_orders_that_we_do_not_know_is_said() -> None:
 
 
 def test_a_day_that_is_known_in_part_asks_for_the_rest() -> None:
-    """More than the limit is known to be lost and a rate is missing: refused, and the rate is asked for, as the rest
-    may have made up for it; such a day halts nobody; where no limit is set nothing has to be known."""
+    """If the known loss is above the limit and a rate is missing, the entry is refused and the rate requested, as the
+    rest may have made up for it; such a day halts nobody; without a limit nothing has to be known."""
     lost = Results(day_pnl=Decimal(-501), unpriced=("EUR",))
     refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, results=lost)))
     assert refusal is not None
@@ -305,7 +306,7 @@ def test_a_day_that_is_known_in_part_asks_for_the_rest() -> None:
 
 
 def test_a_sell_needs_something_to_claim() -> None:
-    """Where it isn't known what may be sold, a sell that names no trade's own is refused."""
+    """If the sellable size is unknown, a sell without a trade of its own is refused."""
     refusal = first_refusal(run_gates(EXIT_GATES, replace(SELLING, available_base=None)))
     assert refusal is not None
     assert refusal.gate == "INSUFFICIENT_BALANCE"
@@ -316,7 +317,7 @@ def test_a_sell_needs_something_to_claim() -> None:
     [{"halted": True}, {"blocked": True}, {"open_buys": 99}, {"available_quote": Decimal(0)}],
 )
 def test_exits_pass_what_stops_entries(stopped: dict[str, Any]) -> None:
-    """Neither a halt nor a block list nor limits keep anyone in a position (RISK-1)."""
+    """Neither a halt nor a block list nor limits stop an exit (RISK-1)."""
     assert first_refusal(run_gates(EXIT_GATES, replace(SELLING, **stopped))) is None
 
 
@@ -338,7 +339,7 @@ def test_what_stops_an_exit(gate: str, broken: dict[str, Any]) -> None:
 
 
 def test_what_is_worth_too_little_is_stored_with_the_minimum_that_it_missed() -> None:
-    """The numbers explain the sentence also where the size is enough and its worth in quote currency isn't."""
+    """The numbers explain the sentence also if the size is enough and its worth in quote currency isn't."""
     product = replace(BTC, quote_min=Decimal(10))
     facts = replace(FINE, product=product, size=Decimal("0.0001"), price=Decimal(50_000))
     refusal = first_refusal(run_gates(ENTRY_GATES, facts))
@@ -356,7 +357,7 @@ def test_what_is_worth_too_little_is_stored_with_the_minimum_that_it_missed() ->
     ],
 )
 def test_a_size_is_spoken_of_as_it_was_typed(typed: str, gate: str, says: str) -> None:
-    """A person's size is never bent: it is refused by its own number, and a strategy's is rounded down as ever."""
+    """A person's size is never changed: it is refused by its own number; a strategy's is rounded down as always."""
     size = Decimal(typed)
     facts = replace(FINE, size=size.quantize(BTC.base_increment, rounding="ROUND_FLOOR"), price=Decimal(50_000))
     refusal = first_refusal(run_gates(ENTRY_GATES, replace(facts, intent=market_buy("m", typed, entry_point="manual"))))
@@ -372,7 +373,7 @@ def test_a_size_is_spoken_of_as_it_was_typed(typed: str, gate: str, says: str) -
     st.decimals(min_value=1, max_value=100_000, places=2, allow_nan=False, allow_infinity=False),
 )
 def test_a_reservation_covers_value_and_fee(size: Decimal, price: Decimal) -> None:
-    """What is set aside for a buy is all that it may cost, exactly."""
+    """The reservation of a buy is exactly its highest possible cost."""
     assert reservation(size, price, None, Decimal("0.006")) == size * price * Decimal("1.006")
     assert reservation(None, price, Decimal(100), Decimal("0.006")) == Decimal("100.6")
 
@@ -385,7 +386,7 @@ def test_a_reservation_covers_value_and_fee(size: Decimal, price: Decimal) -> No
 def test_entries_that_are_decided_together_share_what_there_is(
     wanted: list[tuple[str, int]], available: int, slots: int
 ) -> None:
-    """One after the other by the same read: the sums of those that pass stay within balance, slots and position."""
+    """In order, on the same read: the sums of the admitted ones stay within balance, slots and position."""
     admitted: list[Reserved] = []
     for symbol, needed in wanted:
         facts = replace(
@@ -408,7 +409,7 @@ def test_entries_that_are_decided_together_share_what_there_is(
 
 
 def test_the_hodl_list_says_the_same_before_there_is_an_intent() -> None:
-    """An alert is refused by the gate's own answer, the one that an exit gets."""
+    """An alert is refused by the gate's own answer, the same as for an exit."""
     facts = replace(FINE, intent=sell("main", "0.01", entry_key="0" * 32), hodl=True)
     refused = first_refusal(run_gates(EXIT_GATES, facts))
     assert refused == never_sold(facts.intent.symbol, listed=True)
@@ -416,7 +417,7 @@ def test_the_hodl_list_says_the_same_before_there_is_an_intent() -> None:
 
 
 def test_every_gate_is_explained_and_runs() -> None:
-    """The enumeration, the page about gates and what can refuse an order know the same names."""
+    """The enumeration, the documentation of gates and the gates that can refuse have the same names."""
     page = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"`([A-Z][A-Z_]{3,})`", page))
     assert {gate.value for gate in GateName} <= explained

@@ -1,4 +1,4 @@
-"""The guide to real money: its example of settings is one that `config check` takes, and is as small as it says."""
+"""The guide to real money: `config check` accepts its example of settings, and its limits are as stated."""
 
 import json
 import os
@@ -37,13 +37,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What it comes to."""
+    """Its settings."""
     monkeypatch.chdir(folder)
     return load_settings(environ={})
 
 
 def test_the_guides_settings_are_taken_as_they_are(folder: Path) -> None:
-    """`config check` in a folder with the file and a key has nothing to say against any value."""
+    """`config check` in a folder with the file and a key objects to no value."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BOTTRADER_", "DATABASE"))}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "cli.main", "config", "check"],
@@ -57,8 +57,8 @@ def test_the_guides_settings_are_taken_as_they_are(folder: Path) -> None:
 
 
 def test_the_guides_limits_suit_a_thousand(settings: Settings) -> None:
-    """No trigger that can buy spends more than the guide says or is without a stop at the exchange; a day's loss is
-    some per cent of the account.
+    """No trigger that can buy spends more than the guide states or is without a stop at the exchange; a day's loss is
+    at most some per cent of the account.
     """
     assert settings.mode == "live"
     for name, trigger in settings.triggers.items():
@@ -77,7 +77,7 @@ def test_the_guides_limits_suit_a_thousand(settings: Settings) -> None:
 
 
 def test_every_command_of_the_guide_exists() -> None:
-    """What it says to type is something that can be typed: each command answers to --help."""
+    """Each command in the guide answers to --help."""
     commands = set(re.findall(r"bottrader ((?:[a-z]+ ?)+)", GUIDE))
     typed = sorted({" ".join(word for word in command.split() if word not in {"in", "is"}) for command in commands})
     code = (

@@ -1,4 +1,4 @@
-"""The house: how long files are, and that a name of a class means one thing."""
+"""The house rules: length of files, and one meaning for each class name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REASON = "Long on purpose: "
 
 
 def _files() -> list[Path]:
-    """Files of ours that can still change: a migration that people have run can't."""
+    """Files that can still change: a migration that people have run can't."""
     found = [path for room in ROOMS for path in (ROOT / room).rglob("*.py") if "migrations" not in path.parts]
     assert len(found) > 300
     return sorted(found)
@@ -47,7 +47,7 @@ SAME_THING = {
 
 
 def test_a_class_has_a_name_of_its_own() -> None:
-    """Two public classes of ours never share a name, apart from those that say here why."""
+    """Two public classes of ours never share a name, apart from exceptions with a reason here."""
     places = defaultdict(list)
     for path in _files():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -106,7 +106,7 @@ def test_codes_are_words_for_programs() -> None:
 
 
 def test_architecture_says_which_room_takes_from_which() -> None:
-    """The table in ARCHITECTURE.md is what the code's imports give, and no modules take from each other in a circle."""
+    """The table in ARCHITECTURE.md equals the code's imports, and no modules import each other in a circle."""
     assert measured.circles() == set()
     assert measured.table(measured.rooms()) in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), (
         "run `make rooms`"
@@ -130,7 +130,7 @@ ANY = {
 
 
 def test_any_is_counted() -> None:
-    """No room says `Any` more often than stands here with the reason; who needs more types it, or argues for more."""
+    """No room says `Any` more often than listed here with the reason; for more, type it or argue for it."""
     counts = dict.fromkeys(ANY, 0)
     for path in _files():
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -141,5 +141,5 @@ def test_any_is_counted() -> None:
 
 
 def test_codes_of_errors_are_documented() -> None:
-    """docs/errors.md has each code that a command can end with, and no code that none has any more."""
+    """docs/errors.md has exactly the codes that commands can end with."""
     assert codes.written() == codes.rows().keys(), "run `make codes`"

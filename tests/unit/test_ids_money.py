@@ -1,4 +1,4 @@
-"""Keys that are derived from intents, and the one gateway to decimals."""
+"""Keys derived from intents, and the one way to make decimals."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ increments = st.sampled_from([Decimal("0.01"), Decimal("0.00000001"), Decimal("0
 
 @given(parts, parts)
 def test_keys_are_deterministic_and_differ_for_different_intents(a: tuple[str, ...], b: tuple[str, ...]) -> None:
-    """The same intent always has the same key, another intent another one, wherever the parts begin and end."""
+    """The same intent always has the same key, another intent another one, wherever its parts begin and end."""
     assert intent_key(*a) == intent_key(*a)
     assert (intent_key(*a) == intent_key(*b)) is (a == b)
 
 
 def test_a_key_is_known_for_ever() -> None:
-    """The derivation is fixed: a change would let an old intent be sent a second time."""
+    """The derivation is fixed: a change could send an old intent a second time."""
     assert intent_key("manual", "r1", "main", "BTC-USD", "BUY") == "7578fd14ccb052e6b1818ccdb9304cdf"
 
 
@@ -57,19 +57,19 @@ def test_attempt_numbers_out_of_range_are_refused(attempt: int) -> None:
     "foreign", ["", "abc", "0" * 32, f"{'0' * 32}-0", f"{'0' * 32}-01", f"{'0' * 32}-1000", f"{'G' * 32}-1"]
 )
 def test_foreign_ids_are_not_ours(foreign: str) -> None:
-    """Whatever has another shape is nobody's attempt."""
+    """An id of another form belongs to no attempt."""
     assert parse_client_order_id(foreign) is None
 
 
 def test_workflow_ids_contain_the_key() -> None:
-    """A stream event finds its workflow without a look-up."""
+    """A stream event is routed to its workflow without a look-up."""
     assert order_workflow_id("k") == "order-k"
     assert exit_workflow_id("k") == "exit-k"
 
 
 @given(numbers, increments)
 def test_rounding_goes_where_it_says(value: Decimal, increment: Decimal) -> None:
-    """Down is not above, up is not below, both within one increment and on it."""
+    """Rounding down is not above, up is not below, both within one increment and on it."""
     down, up, near = round_down(value, increment), round_up(value, increment), round_half_even(value, increment)
     assert down <= value <= up
     assert up - down in (0, increment)
@@ -79,7 +79,7 @@ def test_rounding_goes_where_it_says(value: Decimal, increment: Decimal) -> None
 
 @given(numbers)
 def test_plain_text_is_the_same_number(value: Decimal) -> None:
-    """Text for venues has no exponent and loses nothing."""
+    """Text for venues has no exponent and loses no digit."""
     text = plain(value)
     assert "E" not in text
     assert Decimal(text) == value
@@ -89,7 +89,7 @@ def test_plain_text_is_the_same_number(value: Decimal) -> None:
     ("text", "value"), [("", "0"), (None, "0"), (".19", "0.19"), (0.1, "0.1"), ("1e3", "1000"), (7, "7")]
 )
 def test_a_venues_numbers_are_read_exactly(text: object, value: str) -> None:
-    """What venues really send becomes the decimal that it says; a float by its shortest text."""
+    """Numbers as venues send them become exact decimals; a float by its shortest text."""
     assert decimal_from(text) == Decimal(value)
 
 
@@ -101,7 +101,7 @@ def test_what_is_not_a_number_is_refused(text: str) -> None:
 
 
 def test_division_does_not_depend_on_the_threads_context() -> None:
-    """Workflow tasks run on threads with contexts of their own: the result is the same on each."""
+    """Workflow tasks run on threads with their own contexts: the result is the same on each."""
     results: list[Decimal] = []
 
     def compute() -> None:
@@ -115,7 +115,7 @@ def test_division_does_not_depend_on_the_threads_context() -> None:
 
 
 def test_a_new_thread_multiplies_exactly() -> None:
-    """A size times a price is never rounded, on any thread that has not set a context."""
+    """A size times a price is never rounded, on any thread without a context of its own."""
     results: list[Decimal] = []
     size, price = Decimal("123456789012.123456789012345678"), Decimal("98765.432109876543210987")
     thread = threading.Thread(target=lambda: results.append(size * price))
@@ -141,5 +141,5 @@ def test_an_average_of_nothing_is_nothing() -> None:
     ],
 )
 def test_what_is_there_is_not_read_as_nothing(value: str, text: str) -> None:
-    """Amounts are read to eight places, and smaller ones with two digits."""
+    """Amounts are shown to eight places, and smaller ones with two digits."""
     assert plain(to_read(Decimal(value))) == text

@@ -1,4 +1,4 @@
-"""What an import keeps of a file before the ledger is asked, and how it says how far it is."""
+"""What an import keeps of a file before it reads the ledger, and its reports of progress."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def kept(*lines: bytes) -> tuple[Reading, list[OldFill]]:
 
 
 def test_a_row_of_which_one_fill_can_not_be_kept_is_left_out_whole() -> None:
-    """The ledger gets both fills of a row or none, and the row is named once."""
+    """The ledger gets both fills of a row or none, and the row is reported once."""
     reading, found = kept(*ROWS)
     assert [fill.id for fill in found] == ["a"]
     assert [(bad.number, bad.code) for bad in reading.bad] == [(3, "NOT_A_PRODUCT")]
@@ -53,8 +53,8 @@ def test_a_row_of_which_one_fill_can_not_be_kept_is_left_out_whole() -> None:
 
 
 def test_what_is_kept_outside_memory_is_what_was_read() -> None:
-    """In the order of a file that is the newest first, what comes again counted and what differs refused; an empty file
-    has nothing.
+    """In the order of a file that is newest first, with repeats counted and contradictions refused; an empty file has
+    nothing.
     """
     reading, found = kept(*REPORT)
     in_memory, stated = read_stated(REPORT)
@@ -90,7 +90,7 @@ def test_whatever_a_file_holds_is_kept_to_the_last_digit(
 
 
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six times as many rows, read and gone through, take no more of it: a twentieth of what they would in memory."""
+    """Six times as many rows, read and iterated, take no more of it: a twentieth of what they would in memory."""
     monkeypatch.setattr(reading_module, "_LINES_AT_ONCE", 200)
     monkeypatch.setattr(old_fills, "_CHUNK", 200)
 
@@ -111,7 +111,7 @@ def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_each_fill_has_its_fate() -> None:
-    """By id, and of a line that turns out to be no new one; what is decided is gone through no more."""
+    """By id, also for a line that turns out not to be new; decided fills are not iterated again."""
     fills = OldFills()
     read_into(REPORT[:4], fills)
     fills.decide([("x", Fate.NEW), ("x/BTC", Fate.NEW), ("y", Fate.KNOWN)])
@@ -123,7 +123,7 @@ def test_each_fill_has_its_fate() -> None:
 
 
 def test_a_long_import_says_how_far_it_is_and_a_short_one_nothing() -> None:
-    """At every so many fills, and before each long step."""
+    """After every so many fills, and before each long step."""
     heard: list[str] = []
     long = ImportProgress("written", 1_000_000, heard.append)
     for _ in range(200):

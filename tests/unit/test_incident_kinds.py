@@ -1,4 +1,4 @@
-"""Kinds of incidents: one word each, known in one place."""
+"""Kinds of incidents: one word each, defined in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TELLS = frozenset({"report_incident", "report_once", "report_past", "resolve_in
 
 
 def test_no_incident_is_told_by_a_word_of_its_own() -> None:
-    """Whoever tells of an incident, or that it is over, names its kind from the enumeration and never as a text."""
+    """Incidents are opened and resolved by a kind of the enumeration, never by a text."""
     literal = []
     for path in sorted(path for room in ("activities", "workers", "cli") for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -27,13 +27,13 @@ def test_no_incident_is_told_by_a_word_of_its_own() -> None:
 
 
 def test_stored_words_are_those_of_before() -> None:
-    """People's rules for notices and older rows name kinds: a few that are relied on, and none twice."""
+    """People's rules for notices and older rows name kinds: some that are relied on, and no duplicates."""
     assert IncidentKind.EXIT_REFUSED.value == "EXIT_REFUSED"
     assert IncidentKind.STALE_PRICE.value == "stale_price"
     assert IncidentKind.DATABASE_AWAY.value == "database_away"
     assert IncidentKind.BALANCE_WITHDRAWAL.value == "BALANCE_WITHDRAWAL"
     words = [kind.value.lower() for kind in IncidentKind]
     assert len(words) == len(set(words))
-    # A report of a report that changed sides is told by reconcile and by the ledger alike.
+    # A report that changed sides is reported by reconcile and by the ledger alike.
     shared = {kind.value for kind in IncidentKind} & {difference.value for difference in Difference}
     assert shared == {"CHANGED_SIDE"}

@@ -1,4 +1,4 @@
-"""Indicators: the values that other libraries give on the same candles, and none at all where candles make no sense."""
+"""Indicators: the values of other libraries on the same candles, and none where candles are invalid."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def changed(block: Block, **columns: Floats) -> Block:
 
 
 def holed(block: Block, at: int, value: float = np.nan) -> Block:
-    """A copy whose candle `at` (from the end, 1 the newest) has a close that makes no sense."""
+    """A copy whose candle `at` (from the end, 1 the newest) has an invalid close."""
     close = block.close.copy()
     close[:, -at] = value
     return changed(block, close=close)
 
 
 def flat(candles: int = 300, volume: float = 0.0) -> Block:
-    """A market that stands still."""
+    """A market that does not move."""
     still = np.full((1, candles), 100.0)
     return Block(("FLAT-USD",), still, still, still, still, np.full((1, candles), volume))
 
@@ -43,13 +43,13 @@ def block() -> Block:
 
 @pytest.fixture(scope="module")
 def frame(block: Block) -> pd.DataFrame:
-    """The candles as pandas-ta wants them."""
+    """The candles in pandas-ta's format."""
     return pd.DataFrame({name: getattr(block, name)[0] for name in COLUMNS})
 
 
 @pytest.fixture(scope="module")
 def readings(block: Block) -> Any:
-    """Every indicator at the close of each of the last 300 candles, seeing all before it."""
+    """Every indicator at the close of each of the last 300 candles, with all earlier candles known."""
     return [
         scan(Block(block.symbols, *(getattr(block, name)[:, : end + 1] for name in COLUMNS)))
         for end in range(1200, 1500)
@@ -63,8 +63,8 @@ def series(readings: Any, name: str) -> Floats:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_are_those_of_pandas_ta(name: str, frame: pd.DataFrame, readings: Any) -> None:
-    """On real candles each indicator agrees with pandas-ta's own, which has seen all candles from the first: to a
-    millionth, and where smoothing never forgets to what the candles before its window still count for.
+    """On real candles each indicator agrees with pandas-ta's own, which has all candles from the first: to a millionth,
+    and for endless smoothing to the remaining weight of the candles before its window.
     """
     close = frame["close"]
     bands = ta.bbands(close, length=20, std=2, ddof=0, talib=False)
@@ -85,8 +85,8 @@ def test_values_are_those_of_pandas_ta(name: str, frame: pd.DataFrame, readings:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_reading_doesn_t_depend_on_how_many_candles_there_are(name: str) -> None:
-    """It is the same with a hole just behind the candles that it is read from, in a block with room for more, and there
-    is none with one candle less.
+    """It is the same with a gap just before the candles that it uses, in a block with room for more, and there is none
+    with one candle less.
     """
     longer = market_candles(400)
     whole = Block(longer.symbols, *(getattr(longer, column)[:, -300:] for column in COLUMNS))
@@ -102,7 +102,7 @@ def test_a_reading_doesn_t_depend_on_how_many_candles_there_are(name: str) -> No
 
 
 def test_the_squeeze_is_the_narrowest_band_of_its_candles(frame: pd.DataFrame, readings: Any) -> None:
-    """Tightness is the band's width over the least of the last 120, its place where the close is in it."""
+    """Tightness is the band's width over the least of the last 120, the place is the close's within the band."""
     bands = ta.bbands(frame["close"], length=20, std=2, ddof=0, talib=False)
     width = (bands["BBU_20_2.0"] - bands["BBL_20_2.0"]) / bands["BBM_20_2.0"]
     tightness = (width / width.rolling(120).min()).to_numpy()[1200:1500]
@@ -112,7 +112,7 @@ def test_the_squeeze_is_the_narrowest_band_of_its_candles(frame: pd.DataFrame, r
 
 
 def test_the_histogram_before_is_that_of_the_candle_before(block: Block, readings: Any) -> None:
-    """What a cross is told by is last time's value of the same indicator, and TA-Lib's."""
+    """A cross is found with the previous value of the same indicator, and TA-Lib's."""
     before = [item.macd_before[0] for item in readings[1:]]
     assert before == pytest.approx(series(readings, "macd")[:-1], rel=1e-6, abs=1e-8)
     reads = Parameters().reads(1200)["macd"] - 1
@@ -122,7 +122,7 @@ def test_the_histogram_before_is_that_of_the_candle_before(block: Block, reading
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -1.0])
 def test_a_candle_that_makes_no_sense_ends_what_is_looked_at(value: float) -> None:
-    """Fifty candles ago: what needs fewer has a value, what needs more has none and says why."""
+    """Fifty candles ago: indicators that need fewer have a value, those that need more have none and say why."""
     found = scan(holed(market_candles(300), 51, value))
     assert int(found.clean[0]) == 50
     assert [name for name in NAMES if np.isfinite(found.values[name][0])] == ["volume", "roc", "sma"]
@@ -130,14 +130,14 @@ def test_a_candle_that_makes_no_sense_ends_what_is_looked_at(value: float) -> No
 
 
 def test_a_missing_newest_candle_leaves_nothing() -> None:
-    """A symbol whose last five minutes are not there has no value at all."""
+    """A symbol without its last five minutes has no value at all."""
     found = scan(holed(market_candles(300), 1))
     assert all(np.isnan(found.values[name][0]) for name in NAMES)
     assert found.why_not("rsi", 0) == "the newest candle is missing"
 
 
 def test_too_few_candles_say_how_many_there_are() -> None:
-    """A product that is new has what its candles are enough for."""
+    """A new product has the indicators for which it has enough candles."""
     found = scan(market_candles(30))
     assert np.isfinite(found.values["volume"][0])
     assert np.isnan(found.values["macd"][0])
@@ -145,7 +145,7 @@ def test_too_few_candles_say_how_many_there_are() -> None:
 
 
 def test_a_flat_market_has_nothing_to_measure() -> None:
-    """Neither RSI nor bands nor a cross come of a price that doesn't move, and no volume makes no spike."""
+    """A price that doesn't move gives no RSI, bands or cross, and no volume gives no spike."""
     found = scan(flat())
     values = {name: found.values[name][0] for name in NAMES}
     assert {name for name, value in values.items() if np.isnan(value)} == {"rsi", "macd", "bollinger", "volume", "atr"}
@@ -155,7 +155,7 @@ def test_a_flat_market_has_nothing_to_measure() -> None:
 
 
 def test_symbols_do_not_touch_each_other() -> None:
-    """In one block with gaps, flat markets and moving ones each has the values that it has alone."""
+    """In one block with gaps, flat markets and moving ones each has the same values as alone."""
     moving = market_candles(300)
     alone = [moving, holed(moving, 40), flat(), holed(moving, 200), moving]
     together = Block(
@@ -170,7 +170,7 @@ def test_symbols_do_not_touch_each_other() -> None:
 
 
 def test_a_block_that_does_not_fit_is_refused() -> None:
-    """Symbols and arrays of different sizes are a mistake of the caller."""
+    """Symbols and arrays of different sizes are an error of the caller."""
     moving = market_candles(10)
     with pytest.raises(ValueError, match="do not fit"):
         Block(("A", "B"), *(getattr(moving, name) for name in COLUMNS))
@@ -181,7 +181,7 @@ def test_a_block_that_does_not_fit_is_refused() -> None:
 
 
 def test_periods_are_the_users() -> None:
-    """Another period is another value, that of TA-Lib with it on the candles that it is read from."""
+    """Another period gives another value, that of TA-Lib with it on the same candles."""
     block, chosen = market_candles(300), Parameters(rsi=7, ema=20)
     found, reads = scan(block, chosen), chosen.reads(300)
     assert found.values["rsi"][0] == pytest.approx(talib.RSI(block.close[0, -reads["rsi"] :], 7)[-1])
@@ -203,7 +203,7 @@ def test_any_indicator_of_pandas_ta_is_read_by_name(block: Block, frame: pd.Data
 
 
 def test_what_the_library_cannot_compute_is_a_missing_value_with_a_reason() -> None:
-    """Too few candles, a column that it doesn't have, parameters that make no sense: never an error."""
+    """Too few candles, an unknown column, invalid parameters: never an error."""
     wrong = [
         NamedIndicator(name="a", pandas_ta="stoch", column="NOPE", buy_below=20),
         NamedIndicator(name="b", pandas_ta="cci", parameters={"length": 500}, buy_below=-100),
@@ -222,7 +222,7 @@ def test_what_the_library_cannot_compute_is_a_missing_value_with_a_reason() -> N
 
 @pytest.mark.filterwarnings("ignore")
 def test_every_indicator_of_the_library_has_a_value_or_a_reason() -> None:
-    """Whatever a function of pandas-ta answers (a tuple, a list, nothing, an exit) ends nobody's run."""
+    """No answer of a pandas-ta function (a tuple, a list, nothing, an exit) ends a run."""
     functions = []
     for name in dir(ta):
         with contextlib.suppress(ImportError):
@@ -236,7 +236,7 @@ def test_every_indicator_of_the_library_has_a_value_or_a_reason() -> None:
 
 
 def test_an_indicator_of_several_tables_is_read_by_its_columns() -> None:
-    """Ichimoku answers today's lines and those ahead: the first has the newest candle's, and a column is found."""
+    """Ichimoku returns present and future lines: the present ones are used, and a column is found."""
     lines = NamedIndicator(name="a", pandas_ta="ichimoku", column="ITS_9", buy_below=1)
     first, named = read_named(
         scan(market_candles(200)), [NamedIndicator(name="b", pandas_ta="ichimoku", buy_below=1), lines]

@@ -1,4 +1,4 @@
-"""When two intents are the same one, and who handed one in."""
+"""When two intents are the same, and who handed one in."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from tests.support.intents import limit_buy, market_buy, sell
     ],
 )
 def test_other_content_is_another_intent(change: dict[str, Any]) -> None:
-    """What a trade is left by, and when it expires, are part of what was asked for, as size and price are."""
+    """Exit rules and expiry are part of the request, like size and price."""
     asked = limit_buy("main", "0.1", "50000", request_id="once")
     assert not same_intent(asked, asked.model_copy(update=change))
 
 
 def test_the_same_number_written_otherwise_is_the_same_intent() -> None:
-    """0.05 and 0.050 are the same stop, and a rule that has its default may be given or not."""
+    """0.05 and 0.050 are the same stop, and a rule may be given as its default or left out."""
     asked = limit_buy("main", "0.1", "50000", request_id="once")
     assert same_intent(asked, asked.model_copy(update={"rules": ExitRules(hard_stop=Decimal("0.050"))}))
     tight = asked.model_copy(update={"rules": ExitRules(hard_stop=Decimal("0.04"))})
@@ -50,19 +50,19 @@ def test_the_same_number_written_otherwise_is_the_same_intent() -> None:
 
 
 def test_an_exit_is_the_same_whatever_the_rules() -> None:
-    """The rules never stop a trade's own exit from being asked for again."""
+    """The rules never prevent a trade's own exit from being requested again."""
     asked = sell("main", "0.1", entry_key="0" * 32, request_id="once")
     assert same_intent(asked, asked.model_copy(update={"rules": ExitRules(max_reprices=9)}))
 
 
 def test_the_fee_rate_is_no_part_of_what_was_asked_for() -> None:
-    """An entry that is asked for again after the account's rate has changed is the same entry."""
+    """An entry requested again after a change of the account's rate is the same entry."""
     asked = limit_buy("main", "0.1", "50000", request_id="once")
     assert same_intent(asked, asked.model_copy(update={"rules": ExitRules(taker_rate=Decimal("0.004"))}))
 
 
 def test_what_a_person_entered_has_no_signal_exit_unless_asked_for() -> None:
-    """The strategy's entries keep what their rules say; a person's do only where the message says so."""
+    """The strategy's entries follow their rules; a person's have a signal exit only if the message asks for it."""
     ours = limit_buy("main", "0.1", "50000", request_id="once")
     theirs = ours.model_copy(update={"entry_point": "manual"})
     asked = theirs.model_copy(update={"signal_exit": True})
@@ -86,14 +86,14 @@ def test_what_a_person_entered_has_no_signal_exit_unless_asked_for() -> None:
 def test_the_stored_word_says_who_handed_an_order_in(
     word: str, by_hand: bool, by_market_maker: bool, by_monitor: bool
 ) -> None:
-    """Each word of the ledger and of saved histories is read as what it was, and crosses a process as itself."""
+    """Each word in the ledger and in saved histories has its meaning, and is the same in other processes."""
     intent = market_buy("main", entry_point=word)
     assert (intent.by_hand, intent.by_market_maker, intent.by_monitor) == (by_hand, by_market_maker, by_monitor)
     assert OrderIntent.model_validate_json(intent.model_dump_json()) == intent
 
 
 def test_an_entry_point_is_sent_as_its_stored_word() -> None:
-    """What is written is the word itself, so that older workers and the ledger's statements read it."""
+    """The word itself is written, so that older workers and the ledger's statements can read it."""
     for point in EntryPoint:
         sent = market_buy("main", entry_point=point)
         assert sent.model_dump(mode="json")["entry_point"] == point.value
@@ -126,7 +126,7 @@ CLOSE = CloseRequest(request_id="c1", by="ann", command="c1/x")
 def test_a_monitors_exit_sells_the_trade_by_its_reason(
     reason: ExitReason, kind: OrderType, by: str, command: str
 ) -> None:
-    """Hard stop and close go at MARKET, everything else by limit, and only a close's exit names who asked."""
+    """Hard stop and close are MARKET, everything else is limit, and only a close's exit names who requested it."""
     due = ExitDue(reason=reason, price=Decimal(99), at=NOW)
     leg = monitor_exit(START, reason, 3, due=due, close=CLOSE)
     assert (leg.side, leg.role, leg.order_type, leg.base_size) == (Side.SELL, OrderRole.EXIT, kind, None)
@@ -142,7 +142,7 @@ def test_a_monitors_exit_sells_the_trade_by_its_reason(
     [(False, OrderType.STOP_LIMIT, ProtectionRole.STOP_LOSS), (True, OrderType.BRACKET, ProtectionRole.OCO)],
 )
 def test_what_protects_rests_for_its_trade(bracket: bool, kind: OrderType, role: ProtectionRole) -> None:
-    """A stop-limit or a bracket is a hard stop of its trade that waits at the exchange; it is no urgent exit."""
+    """A stop-limit or a bracket is a hard stop of its trade that rests at the exchange; it is not an urgent exit."""
     rests = protective_exit(
         START, 2, bracket=bracket, stop_price=Decimal(90), limit_price=Decimal(89), rules=ExitRules()
     )
@@ -169,7 +169,7 @@ def sold(entry_key: str | None = None, limit_price: Decimal | None = None) -> Or
 
 
 def test_a_sell_of_a_size_is_of_a_trade_or_of_the_pool() -> None:
-    """One request may sell once of each trade and once of what no trade owns; without a price it goes at MARKET."""
+    """One request may sell once from each trade and once from the pool; without a price it is MARKET."""
     pool, trade = sold(), sold("e" * 32, Decimal(100))
     assert (pool.entry_key, pool.order_type, pool.limit_price) == (None, OrderType.MARKET, None)
     assert (trade.entry_key, trade.order_type, trade.limit_price) == ("e" * 32, OrderType.LIMIT, Decimal(100))
@@ -178,7 +178,7 @@ def test_a_sell_of_a_size_is_of_a_trade_or_of_the_pool() -> None:
 
 
 def test_an_ask_is_post_only_and_expires_at_the_exchange() -> None:
-    """The market maker's sell takes nothing, and is no exit that anything waits for."""
+    """The market maker's sell takes nothing, and is not an exit."""
     ask = quote_ask(
         account="main",
         request_id="s",
@@ -197,7 +197,7 @@ def test_an_ask_is_post_only_and_expires_at_the_exchange() -> None:
 
 
 def test_keys_of_sells_are_those_of_before() -> None:
-    """A sell that an earlier release started is found under the same key."""
+    """A sell started by an earlier release has the same key."""
     asked = sell_key(EntryPoint.MARKET_MAKER, "main", "s", "BTC-USD", "t")
     rests = protective_exit(START, 2, bracket=False, stop_price=None, limit_price=None, rules=ExitRules())
     keys = [sold().order_key, monitor_exit(START, ExitReason.TP, 3, due=None, close=None).order_key]

@@ -1,4 +1,4 @@
-"""What a process loads before it does anything: a worker is started by each deploy, each restart and many tests."""
+"""Modules that a process loads at its start: workers start at each deploy, each restart and in many tests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from workers.settings.postgres_address import asyncpg_address, plain_address
 
 ROOT = Path(__file__).parents[2]
 FOR_FEW = ("apprise", "opentelemetry", "pandas", "prometheus_client", "sqlalchemy", "talib")
-"""Slow to load, and needed only by who has strategies, metrics or notices, or migrates."""
+"""Slow to load, and needed only with strategies, metrics or notices, or for migrations."""
 
 
 @pytest.mark.parametrize("module", ["workers.runner", "cli.trading"])
 def test_a_process_loads_no_library_that_only_some_need(module: str) -> None:
-    """Together these libraries took two fifths of a worker's start."""
+    """Loading these libraries took two fifths of a worker's start."""
     code = f"import json, sys, {module}\nprint(json.dumps([name for name in {FOR_FEW!r} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
@@ -46,7 +46,7 @@ ADDRESSES = st.builds(
 
 @given(ADDRESSES)
 def test_a_plain_address_is_read_as_sqlalchemy_reads_it(address: str) -> None:
-    """What is told without loading SQLAlchemy is what SQLAlchemy tells, to the letter."""
+    """The result without SQLAlchemy is exactly SQLAlchemy's."""
     plain = plain_address(address)
     if plain is not None:
         assert plain == make_url(address).render_as_string(hide_password=False)
@@ -62,7 +62,7 @@ def test_a_plain_address_is_read_as_sqlalchemy_reads_it(address: str) -> None:
     ],
 )
 def test_the_usual_addresses_are_plain(address: str) -> None:
-    """The local stack's and the usual ones need no SQLAlchemy, and one with escapes gets it."""
+    """The local stack's and the usual addresses need no SQLAlchemy; one with escapes uses it."""
     with mock.patch.dict(sys.modules, {"sqlalchemy.engine": None}):
         assert asyncpg_address(address)
     assert asyncpg_address("postgresql+asyncpg://u:%2F@h/d") == "postgresql://u:%2F@h/d"

@@ -1,4 +1,4 @@
-"""What `bottrader up` says of a Temporal that somebody else is said to run."""
+"""The check in `bottrader up` of a given address of a running Temporal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.stack.local_temporal import require_listening
 
 
 async def test_an_address_where_nobody_listens_is_named_with_what_to_do() -> None:
-    """Where a server listens it is taken; where none does the sentence has the address and the way out."""
+    """An address with a server is used; without one the sentence has the address and what to do."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The two lock files: what trading needs in one, tools of development in the other; and the installer's count."""
+"""The two lock files: what trading needs in one, tools of development in the other; and the installer's progress."""
 
 import ast
 import sys
@@ -15,7 +15,7 @@ _SHIPPED = ("activities", "cli", "domain", "exchange", "fifo", "research", "sche
 
 
 def test_run_lock_has_what_trading_needs_and_no_more() -> None:
-    """It is the dependencies of pyproject.toml with theirs, in the versions that these tests run on."""
+    """It has the dependencies of pyproject.toml with theirs, in the versions of this test run."""
     run, dev = lines()
     assert RUN_LOCK.read_text().splitlines() == run
     tools = locked(DEV_LOCK.read_text())
@@ -47,7 +47,7 @@ def _imports() -> Iterator[tuple[Path, str]]:
 
 
 def test_the_installer_counts_what_is_downloaded_and_what_is_there(tmp_path: Path) -> None:
-    """A package counts as installed in the lock's version only, however its name is written."""
+    """A package counts as installed only in the lock's version, in any spelling of its name."""
     progress = Progress(locked("PyJWT==2.15.1\nruamel.yaml==1.0\nuvloop==0.23.0\n"), tmp_path)
     progress.hear("Collecting PyJWT==2.15.1 (from -r requirements.lock (line 1))")
     progress.hear("Downloading PyJWT-2.15.1-py3-none-any.whl (22 kB)")
@@ -60,7 +60,7 @@ def test_the_installer_counts_what_is_downloaded_and_what_is_there(tmp_path: Pat
 
 
 def test_the_installer_hands_on_how_pip_failed(tmp_path: Path) -> None:
-    """Its exit code and its last words are answered, of both its outputs."""
+    """Its exit code and the last lines of both its outputs are passed on."""
     code = "import sys; print('Collecting a==1'); sys.stderr.write('ERROR: no such version\\n'); sys.exit(3)"
     progress = Progress(locked("a==1\n"), tmp_path)
     ended, last = install([sys.executable, "-c", code], progress, lambda words, seconds: None)

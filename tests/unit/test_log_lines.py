@@ -1,4 +1,4 @@
-"""A server that is away fills no log with tracebacks; a fault of ours does."""
+"""An unreachable server doesn't fill logs with tracebacks; an internal error has one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _short() -> None:
     ],
 )
 async def test_a_future_that_nobody_looked_at_is_one_line(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """What a driver's future holds when its server went away is told, without the future's and the error's insides."""
+    """The error of a driver's unawaited future after its server was lost is logged without internals."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     future.set_exception(error)
@@ -50,7 +50,7 @@ async def test_a_future_that_nobody_looked_at_is_one_line(error: Exception, capl
 )
 @pytest.mark.parametrize("name", ["asyncio", "asyncpg.pool", "temporalio.activity"])
 def test_what_nobody_foresaw_keeps_its_traceback(name: str, error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever mends a fault of ours needs to see where it was."""
+    """An internal error's place is logged for whoever repairs it."""
     try:
         raise error
     except type(error):

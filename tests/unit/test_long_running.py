@@ -1,4 +1,4 @@
-"""What never ends by itself ends when it is told to."""
+"""Endless work ends when it is cancelled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from activities.long_running import every, hinted, until_shutdown
 
 @pytest.mark.parametrize("steps", range(8))
 async def test_a_cancel_that_comes_together_with_a_hint_is_not_forgotten(steps: int) -> None:
-    """However close together they come: work that waits for hints for ever ends when it is cancelled."""
+    """Work that waits for hints forever ends when it is cancelled, however close together the two are."""
     hint, reached = asyncio.Event(), asyncio.Event()
 
     async def nothing() -> None:
@@ -40,7 +40,7 @@ async def test_a_cancel_that_comes_together_with_a_hint_is_not_forgotten(steps: 
 
 
 async def test_a_hint_is_told_from_its_absence() -> None:
-    """True if it was given in time, else False."""
+    """True if a hint was given in time, else False."""
     hint = asyncio.Event()
     assert not await hinted(hint, 0.01)
     hint.set()
@@ -48,7 +48,7 @@ async def test_a_hint_is_told_from_its_absence() -> None:
 
 
 async def test_a_shutdown_hands_over_without_being_a_failure() -> None:
-    """The try ends retryably, so that another worker goes on; as nothing failed, no traceback is logged of it."""
+    """The attempt ends retryably, so that another worker continues; as nothing failed, no traceback is logged."""
     environment, cleaned = ActivityEnvironment(), asyncio.Event()
 
     async def for_ever() -> None:

@@ -1,4 +1,4 @@
-"""What a worker has loaded is not looked through again and again."""
+"""Objects that a worker has loaded are excluded from garbage collection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workers.memory import keep_what_is_loaded
 
 
 def test_what_was_loaded_is_no_part_of_later_collections() -> None:
-    """What is there by then is left out; garbage that is made afterwards is collected as ever."""
+    """Objects that exist by then are excluded; later garbage is collected as usual."""
     loaded: list[object] = [{}]
     keep_what_is_loaded()
     assert not any(item is loaded for item in gc.get_objects())

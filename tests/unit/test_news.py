@@ -1,4 +1,4 @@
-"""What people are told of trades: sentences with numbers that add up, and what is told quietly."""
+"""News of trades: sentences with numbers that add up, and quiet delivery."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trade(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_closed_trade_is_told_with_net_gross_and_fees() -> None:
-    """Net is gross less the fees of both sides; one that only others sold says so."""
+    """Net is gross less the fees of both sides; a trade that was only sold outside says so."""
     assert closed_sentence(trade()) == (
         "HARD_STOP: sold 0.01 BTC-USD at 48500, bought at 50000. Net -20.91 USD (gross -15, fees 5.91), held 2 h 5 min."
     )
@@ -44,13 +44,13 @@ def test_a_closed_trade_is_told_with_net_gross_and_fees() -> None:
 
 
 def test_an_opened_trade_is_told_with_its_cost() -> None:
-    """Size, price, value, fees and what decided it; an entry that may fill on says so."""
+    """Size, price, value, fees and trigger; an entry that may fill further says so."""
     assert opened_sentence(trade()) == ("Bought 0.01 BTC-USD at 50000 for 500 USD (fees 3), decided by rsi_oversold.")
     assert "so far" in opened_sentence(trade(entry_final=False))
 
 
 def test_refusals_of_one_limit_are_one_sentence() -> None:
-    """How many, of which symbols, and why the last was refused."""
+    """Their number, their symbols, and the reason of the last one."""
     text = refused_sentence("SKIP_DAILY_LOSS_LIMIT", 3, ["BTC-USD", "ETH-USD"], "40 lost today, the limit is 30")
     assert text == (
         "3 entries refused by SKIP_DAILY_LOSS_LIMIT (BTC-USD, ETH-USD); the last: 40 lost today, the limit is 30."
@@ -58,13 +58,13 @@ def test_refusals_of_one_limit_are_one_sentence() -> None:
 
 
 def news(number: int, kind: str, *, ago: timedelta) -> Incident:
-    """News as it is stored: over when it happened."""
+    """News as stored: over when it happened."""
     at = NOW - ago
     return Incident(number, kind, "INFO", f"key-{number}", f"{kind} {number}", at, resolved_at=at)
 
 
 def test_news_is_told_once_as_it_is() -> None:
-    """It has no end to be told, and its title needs no key."""
+    """It has no end to report, and its title needs no key."""
     (item,) = due_notices([news(1, "trade_closed", ago=timedelta(seconds=3))], NOW, repeat=HOUR)
     assert (item.phase, item.level, item.over) == (Phase.NEWS, "INFO", (1,))
     (message,) = as_messages("main", [item])
@@ -73,7 +73,7 @@ def test_news_is_told_once_as_it_is() -> None:
 
 
 def test_what_is_quiet_waits_and_comes_in_one_message() -> None:
-    """Other kinds are told at once; quiet ones together, when the oldest is an hour old."""
+    """Other kinds are sent at once; quiet ones together, when the oldest is an hour old."""
     found = [news(1, "trade_opened", ago=timedelta(minutes=5)), news(2, "trade_closed", ago=timedelta(minutes=5))]
     due = due_notices(found, NOW, repeat=HOUR)
     loud, hushed = loud_and_quiet(due, {"trade_opened"}, NOW, wait=HOUR)

@@ -1,4 +1,4 @@
-"""No value of a setting is repeated in an error (SAFE-5): a secret is put into every setting, and into wrong places."""
+"""No setting's value is repeated in an error (SAFE-5): a secret is put into every setting, and into wrong places."""
 
 import json
 import traceback
@@ -45,7 +45,7 @@ KEYS = [leaf.key for leaf in leaves(Settings(**EXAMPLE))]
 
 @pytest.fixture
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """What `bottrader config check`, with and without --json, says of a file with this text."""
+    """The output of `bottrader config check`, with and without --json, for a file with this text."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "none"))
 
@@ -60,7 +60,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def nested(key: str, value: object) -> dict[str, Any]:
-    """The tree in which `key` has this value."""
+    """A tree in which `key` has this value."""
     *above, last = key.split(".")
     tree: dict[str, Any] = {last: value}
     for part in reversed(above):
@@ -73,12 +73,12 @@ WRONG = (SECRET, [SECRET], {SECRET: SECRET}, {"token": SECRET}, [{SECRET: 1}], f
 
 
 def settings_of(tree: dict[str, Any]) -> Settings:
-    """The settings that a tree makes."""
+    """The settings made from a tree."""
     return Settings(**tree)
 
 
 def refusal(act: Callable[[], object]) -> str:
-    """What is said when it is refused; nothing when it isn't."""
+    """The message of a refusal; empty if it is accepted."""
     try:
         act()
     except UserError as refused:
@@ -87,13 +87,13 @@ def refusal(act: Callable[[], object]) -> str:
 
 
 def without_fragments(text: str) -> None:
-    """Fails where a part of a secret shows."""
+    """Fails if a part of a secret is in the text."""
     assert not [part for part in (*FRAGMENTS, TOKEN) if part in text], text
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_secret_in_any_setting_is_not_repeated(key: str) -> None:
-    """Whatever is wrong with it, and from whatever source: what is said names the key and not the value."""
+    """For any error and any source, the message names the key and not the value."""
     for value in WRONG:
         for sources in (
             SettingSources(from_file=nested(key, value)),
@@ -105,7 +105,7 @@ def test_a_secret_in_any_setting_is_not_repeated(key: str) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_secret_in_any_variable_is_not_repeated(key: str) -> None:
-    """The variable is named, and not its value."""
+    """The variable is named, not its value."""
     name = "BOTTRADER_" + key.replace(".", "__").upper()
     for variable in (name, f"{name}X", f"{name}__X", name.removesuffix("S")):
         without_fragments(refusal(partial(load_settings, environ={variable: SECRET})))
@@ -151,7 +151,7 @@ def test_a_secret_in_any_variable_is_not_repeated(key: str) -> None:
     ],
 )
 def test_a_slip_of_the_hand_is_a_sentence_without_the_value(text: str, words: str, said: Any) -> None:
-    """`config check` says which key or line it is and what is allowed, exit code 2, and repeats nothing of the file."""
+    """`config check` names the key or line and what is allowed, with exit code 2, and repeats nothing of the file."""
     code, answer = said(text)
     assert code == 2
     assert words in answer.replace("\\u2026", "…"), answer
@@ -159,7 +159,7 @@ def test_a_slip_of_the_hand_is_a_sentence_without_the_value(text: str, words: st
 
 
 def test_a_profile_that_is_not_there_is_not_repeated(tmp_path: Path) -> None:
-    """Nor is what the temporal command's own configuration has in a line that can't be read."""
+    """Nor is an unreadable line of the temporal command's own configuration."""
     file = tmp_path / "temporal.toml"
     for text in ("", f'[profile.prod]\napi_key = "{SECRET}'):
         file.write_text(text)
@@ -170,14 +170,14 @@ def test_a_profile_that_is_not_there_is_not_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", [*KEYS, "symbols", "triggers.mine.size_quote", SECRET, f"exits.{SECRET}", "tokne"])
 def test_what_is_set_by_command_is_not_repeated_when_it_is_refused(key: str) -> None:
-    """Nor a key that isn't written as one: arguments are easily given in the wrong order."""
+    """Nor is a malformed key: arguments are easily given in the wrong order."""
     edits: tuple[Edit, ...] = ("set", "add", "remove")
     for edit in edits:
         without_fragments(refusal(partial(propose, SettingSources(from_file=EXAMPLE), key, [SECRET], edit)))
 
 
 def test_every_known_name_can_be_shown() -> None:
-    """What is never shown is no name of a setting, or messages would be of no use."""
+    """No setting's name is masked, or messages would be useless."""
 
     def names(section: type[BaseModel]) -> Iterator[str]:
         for name, field in section.model_fields.items():
@@ -190,7 +190,7 @@ def test_every_known_name_can_be_shown() -> None:
 
 
 def test_an_error_nobody_foresaw_has_no_values_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the sentence nor the file with the details has a setting's value, a secret, or what was typed."""
+    """Neither the sentence nor the file with the details has a setting's value, a secret, or the user's input."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["bottrader", "config", "set", "a.b", SECRET, f"--by={SECRET}"])
     hide(secrets_in(settings_of({"database": {"url": f"postgresql://me:{TOKEN}@h/d"}})))
@@ -208,7 +208,7 @@ def test_an_error_nobody_foresaw_has_no_values_in_it(tmp_path: Path, monkeypatch
 
 
 def test_errors_of_servers_are_told_without_their_texts() -> None:
-    """Users, databases and addresses come from the settings: the sentence says which setting to look at instead."""
+    """Users, databases and addresses are from the settings: the sentence names the setting instead."""
     import asyncpg
 
     for error in (
@@ -222,7 +222,7 @@ def test_errors_of_servers_are_told_without_their_texts() -> None:
 
 
 def test_secrets_of_the_settings_are_taken_out_of_texts() -> None:
-    """Also the logins in addresses, also as they are written in one; short ones and other values stay."""
+    """Also the logins in addresses, also escaped; short ones and other values stay."""
     settings = settings_of(
         {
             "database": {"url": "postgresql://me:p%40ssw0rd-long@db:1/d"},

@@ -1,4 +1,4 @@
-"""Which incidents a person is told of, and when."""
+"""Which incidents a person is notified of, and when."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def at(minute: float) -> datetime:
 
 
 def test_what_is_new_is_told_once() -> None:
-    """An incident nobody was told of is told; one that was told is not, until the repeat time has passed."""
+    """A new incident is sent; a sent one is not repeated before the repeat time."""
     (notice,) = due_notices([incident(1)], at(0), repeat=REPEAT)
     assert (notice.phase, notice.reported, notice.over) == (Phase.NEW, (1,), ())
     assert due_notices([incident(1, told=0)], at(9), repeat=REPEAT) == []
 
 
 def test_a_critical_one_is_repeated_while_it_lasts_and_a_warning_is_not() -> None:
-    """After the repeat time a CRITICAL incident that is open is told again; a WARNING never."""
+    """After the repeat time an open CRITICAL incident is sent again; a WARNING never."""
     (notice,) = due_notices([incident(1, told=0)], at(10), repeat=REPEAT)
     assert (notice.phase, notice.reported) == (Phase.LASTING, (1,))
     assert due_notices([incident(1, severity="WARNING", told=0)], at(10), repeat=REPEAT) == []
 
 
 def test_more_of_the_same_waits_for_the_repeat_and_is_counted() -> None:
-    """A thing that happens each minute is told each ten minutes, with how often, and every row is settled."""
+    """An incident that recurs each minute is sent every ten minutes, with its count, and every row is settled."""
     story = [incident(1, told=0)] + [incident(n, minute=n) for n in range(2, 8)]
     assert due_notices(story, at(8), repeat=REPEAT) == []
     (notice,) = due_notices(story, at(10), repeat=REPEAT)
@@ -63,7 +63,7 @@ def test_more_of_the_same_waits_for_the_repeat_and_is_counted() -> None:
 
 
 def test_an_end_is_told_at_once_and_settles_everything() -> None:
-    """When a story is over, that is told with how long it took, rows that were still waiting included."""
+    """A resolved episode is reported with its duration, including rows that were still waiting."""
     story = [incident(1, told=0, over=5), incident(2, minute=1, over=5)]
     (notice,) = due_notices(story, at(5), repeat=REPEAT)
     assert (notice.phase, notice.level) == (Phase.OVER, "SUCCESS")
@@ -78,13 +78,13 @@ def test_what_ended_before_anybody_was_told_is_told_once_with_its_end() -> None:
 
 
 def test_what_begins_again_is_news_at_once() -> None:
-    """After an end a new beginning is told without waiting, and the ended episode is settled with it."""
+    """After an end a new beginning is sent without waiting, and the ended episode is settled with it."""
     (notice,) = due_notices([incident(1, told=0, over=1), incident(2, minute=2)], at(2), repeat=REPEAT)
     assert (notice.phase, notice.reported, notice.over) == (Phase.NEW, (2,), (1,))
 
 
 def test_kinds_and_subjects_are_stories_of_their_own() -> None:
-    """Nothing waits for an incident of another kind or subject; the worst comes first."""
+    """No incident waits for one of another kind or subject; the most severe is first."""
     story = [
         incident(1, told=0),
         incident(2, kind="stale_price", severity="WARNING"),
@@ -94,7 +94,7 @@ def test_kinds_and_subjects_are_stories_of_their_own() -> None:
 
 
 def test_many_at_once_come_in_one_message() -> None:
-    """Up to three notices are messages of their own; more are told together, and none is left out."""
+    """Up to three notices are separate messages; more are combined, and none is left out."""
     few = due_notices([incident(n, kind=f"k{n}") for n in range(3)], at(0), repeat=REPEAT)
     assert len(as_messages("main", few)) == 3
     many = due_notices([incident(n, kind=f"k{n}") for n in range(45)], at(0), repeat=REPEAT)

@@ -1,4 +1,4 @@
-"""`bottrader config import .env`: what an older system's settings become here, and what is left and named."""
+"""`bottrader config import .env`: an older system's settings converted, and those left out are named."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SHILL_COINS=DOGE
 
 
 def test_an_old_env_becomes_a_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Stops, by trigger too, HODL, dry run, red days and Telegram count as before; the rest is named, secrets are not
-    shown, and the file is its owner's alone.
+    """Stops, by trigger too, HODL, dry run, red days and Telegram are kept; the rest is named, secrets are not shown,
+    and only the owner can read the file.
     """
     env, file = tmp_path / ".env", tmp_path / "ours.toml"
     env.write_text(_ENV)
@@ -69,7 +69,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_what_contradicts_itself_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    """Stops that can't be together are refused in the words of any settings file."""
+    """Contradictory stops are refused with the same message as in any settings file."""
     env, file = tmp_path / ".env", tmp_path / "ours.toml"
     env.write_text("HARD_STOP=-0.02\nSTOP_LOSS=-0.03\n")
     assert run(["config", "import", str(env), "--to", str(file)]) == 2
@@ -89,6 +89,6 @@ def test_what_contradicts_itself_is_refused_before_anything_is_written(tmp_path:
     ],
 )
 def test_what_is_not_understood_is_named(line: str, why: str) -> None:
-    """A value that can't be read, or could mean two things, is never guessed."""
+    """A value that can't be read, or is ambiguous, is never guessed."""
     found = read_old(line + "\n")
     assert (found.taken, found.left) == ([], {line.partition("=")[0]: why})

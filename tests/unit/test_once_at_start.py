@@ -1,4 +1,4 @@
-"""A Temporal that is slow or restarting once does not end a worker that has just begun."""
+"""A Temporal that is slow or restarts once does not end a worker that is starting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.runner import _unless_told as unless_told
 
 
 class Slow:
-    """Something asked of Temporal that it takes after so many refusals."""
+    """A call to Temporal that succeeds after this many refusals."""
 
     def __init__(self, refusals: int, status: RPCStatusCode) -> None:
         self.asked = 0
@@ -21,7 +21,7 @@ class Slow:
         self._status = status
 
     async def ask(self) -> None:
-        """Raises RPCError while there are refusals left."""
+        """Raises RPCError while refusals are left."""
         self.asked += 1
         if self.asked <= self._refusals:
             raise RPCError("Timeout expired", self._status, b"")
@@ -37,14 +37,14 @@ class Slow:
     ],
 )
 async def test_what_passes_by_itself_is_asked_again(status: RPCStatusCode) -> None:
-    """A timeout or a server that is away for a moment is nobody's concern."""
+    """A timeout or a short outage of the server is retried silently."""
     slow = Slow(3, status)
     await until_taken("the schedules", slow.ask, pause=0)
     assert slow.asked == 4
 
 
 async def test_trouble_that_lasts_is_one_sentence() -> None:
-    """After the last try a person is told what was not taken and what to do, with the exit code of what is away."""
+    """After the last try the sentence names the failed call and what to do, with the exit code for an outage."""
     slow = Slow(100, RPCStatusCode.CANCELLED)
     with pytest.raises(
         UnreachableError, match=r"did not accept the schedules in 3 tries .*Timeout expired.*start the worker again\.$"
@@ -55,7 +55,7 @@ async def test_trouble_that_lasts_is_one_sentence() -> None:
 
 
 async def test_a_refusal_that_would_come_again_is_told_at_once() -> None:
-    """Who may not do it may not do it a second later."""
+    """A permission error is not retried."""
     slow = Slow(100, RPCStatusCode.PERMISSION_DENIED)
     with pytest.raises(RPCError):
         await until_taken("the schedules", slow.ask, pause=0)
@@ -63,7 +63,7 @@ async def test_a_refusal_that_would_come_again_is_told_at_once() -> None:
 
 
 async def test_who_is_told_to_stop_meanwhile_stops() -> None:
-    """A stop is not held up by tries that go on; what was done in time counts, and what failed is raised."""
+    """Retries don't delay a stop; calls that completed in time count, and failures are raised."""
     stop, left = asyncio.Event(), asyncio.Event()
 
     async def for_ever() -> None:

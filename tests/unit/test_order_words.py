@@ -1,4 +1,4 @@
-"""What a person asked for is told back in the person's own options and units."""
+"""Differences between two requests, in the user's options and units."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ BEFORE = intent("twice")
     ],
 )
 def test_a_request_that_differs_says_in_what(change: dict[str, object], words: str) -> None:
-    """Only what differs, named and counted as it is typed."""
+    """Only the differences, named and counted as the user types them."""
     assert differences(BEFORE, BEFORE.model_copy(update=change)) == words
 
 
 def test_the_same_request_differs_in_nothing() -> None:
-    """A repetition has nothing to tell."""
+    """A repeated request has no differences."""
     assert differences(BEFORE, intent("twice")) == ""

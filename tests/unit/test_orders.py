@@ -34,7 +34,7 @@ reports = st.builds(Report, st.sampled_from(AttemptStatus), totals)
 
 @st.composite
 def cumulative_histories(draw: st.DrawFn) -> list[Report]:
-    """What an exchange says of one attempt in its right order: totals that grow, then an end."""
+    """An exchange's reports of one attempt in the right order: growing totals, then an end."""
     history = [Report(AttemptStatus.OPEN)]
     known = Totals()
     for part in draw(st.lists(totals, max_size=6)):
@@ -47,7 +47,7 @@ def cumulative_histories(draw: st.DrawFn) -> list[Report]:
 
 
 def folded(history: list[Report]) -> Report:
-    """What is known after all of these reports."""
+    """The state after all of these reports."""
     known = Report(AttemptStatus.SUBMITTING)
     for report in history:
         known = merge(known, report)
@@ -56,7 +56,7 @@ def folded(history: list[Report]) -> Report:
 
 @given(st.data(), cumulative_histories())
 def test_any_order_with_any_repeats_gives_the_same_attempt(data: st.DataObject, history: list[Report]) -> None:
-    """Cumulative updates applied late, twice or out of order leave the state of the right order."""
+    """Late, repeated or unordered cumulative updates lead to the same state as in the right order."""
     repeats = data.draw(st.lists(st.sampled_from(history), max_size=8))
     shuffled = data.draw(st.permutations([*history, *repeats]))
     assert folded(shuffled) == folded(history) == history[-1]
@@ -85,19 +85,19 @@ def test_merge_is_commutative_associative_and_idempotent(a: Report, b: Report, c
 def test_an_answer_older_than_an_end_does_not_show_it(
     status: AttemptStatus, filled: str, told: str, shows: bool
 ) -> None:
-    """Told of an end with some size, only an answer that has ended with as much says how it ended."""
+    """After an end reported with some size, only an answer that has ended with at least that size shows the end."""
     assert shows_end(Report(status, Totals(Decimal(filled))), Decimal(told)) is shows
 
 
 @given(reports, reports)
 def test_a_merge_never_loses_a_fill(a: Report, b: Report) -> None:
-    """The filled size after a merge is the greatest that anyone reported."""
+    """The filled size after a merge is the greatest reported one."""
     assert merge(a, b).totals.size == max(a.totals.size, b.totals.size)
 
 
 @given(st.lists(cumulative_histories(), min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_an_orders_size_is_the_sum_over_its_attempts(histories: list[list[Report]], dice: object) -> None:
-    """Updates of several attempts, mixed at will, add up to the sum of the attempts' last totals."""
+    """Mixed updates of several attempts add up to the sum of the attempts' last totals."""
     known = [Report(AttemptStatus.SUBMITTING) for _ in histories]
     mixed = [(number, report) for number, history in enumerate(histories) for report in history]
     dice.shuffle(mixed)  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def test_an_orders_size_is_the_sum_over_its_attempts(histories: list[list[Report
 
 @given(st.lists(totals, min_size=1, max_size=6))
 def test_fills_between_reports_add_up_to_the_last_report(parts: list[Totals]) -> None:
-    """The fills derived from cumulative totals sum to the totals, size, value and fees alike."""
+    """The fills derived from cumulative totals sum to the totals: size, value and fees."""
     known, booked = Totals(), Totals()
     for part in parts:
         after = known + part
@@ -126,7 +126,7 @@ def test_the_same_totals_are_no_fill() -> None:
 
 
 def test_a_correction_of_fees_alone_is_a_fill_of_size_zero() -> None:
-    """Money that changes without a trade is booked, not dropped."""
+    """A change of money without a trade is booked, not dropped."""
     before = Totals(Decimal(1), Decimal(50_000), Decimal(300))
     after = Totals(Decimal(1), Decimal(50_000), Decimal(310))
     fill = fill_between(before, after)
@@ -135,13 +135,13 @@ def test_a_correction_of_fees_alone_is_a_fill_of_size_zero() -> None:
 
 
 def test_an_attempt_taken_for_absent_comes_to_life_when_the_exchange_shows_it() -> None:
-    """ABSENT is our own conclusion and gives way to whatever the exchange says (LIFE-3)."""
+    """ABSENT is our own conclusion and is replaced by any report of the exchange (LIFE-3)."""
     assert merge(Report(AttemptStatus.ABSENT), Report(AttemptStatus.OPEN)).status is AttemptStatus.OPEN
     assert merge(Report(AttemptStatus.ABSENT), Report(AttemptStatus.FAILED)).status is AttemptStatus.FAILED
 
 
 def test_an_attempt_that_fails_after_it_was_taken_has_ended() -> None:
-    """The exchange may take an order and fail it at the market: FAILED is an end like any other."""
+    """The exchange may accept an order and fail it at the market: FAILED is an end like any other."""
     assert merge(Report(AttemptStatus.OPEN), Report(AttemptStatus.FAILED)).status is AttemptStatus.FAILED
     assert merge(Report(AttemptStatus.CANCELLING), Report(AttemptStatus.FAILED)).status is AttemptStatus.FAILED
 
@@ -155,7 +155,7 @@ def test_an_ended_attempt_does_not_come_back() -> None:
 
 @pytest.mark.parametrize("state", list(OrderState))
 def test_a_rejected_or_filled_order_becomes_nothing_else(state: OrderState) -> None:
-    """REJECTED and FILLED are ends without exception."""
+    """REJECTED and FILLED are final without exception."""
     for end in (OrderState.REJECTED, OrderState.FILLED):
         if state is end:
             assert move_order(end, state) is end
@@ -179,14 +179,14 @@ def test_a_rejected_or_filled_order_becomes_nothing_else(state: OrderState) -> N
     ],
 )
 def test_illegal_order_moves_are_refused(now: OrderState, to: OrderState) -> None:
-    """What can't happen to an order raises IllegalMove with both states in the sentence."""
+    """Impossible transitions raise IllegalMove with both states in the sentence."""
     with pytest.raises(IllegalMove, match=f"{now} can't become {to}"):
         move_order(now, to)
 
 
 @given(st.lists(st.sampled_from(OrderState), max_size=12))
 def test_an_order_is_decided_on_once(wishes: list[OrderState]) -> None:
-    """No walk leads back to where an order is received, admitted or rejected."""
+    """No path leads back to the states received, admitted or rejected."""
     undecided = {OrderState.RECEIVED, OrderState.ADMITTED, OrderState.REJECTED}
     state, sent = OrderState.RECEIVED, False
     for wish in wishes:
@@ -213,7 +213,7 @@ def test_an_order_is_decided_on_once(wishes: list[OrderState]) -> None:
     ],
 )
 def test_trade_moves(now: TradeState, to: TradeState, legal: bool) -> None:
-    """CLOSING may return to PROTECTED, CLOSED only to PROTECTED (a late fill); nothing else runs backwards."""
+    """CLOSING may return to PROTECTED, CLOSED only to PROTECTED (a late fill); nothing else goes back."""
     if legal:
         assert move_trade(now, to) is to
     else:
@@ -244,7 +244,7 @@ PART = Totals(Decimal("0.3"), Decimal(15_000))
     ],
 )
 def test_an_orders_state_follows_from_its_attempts(attempts: list[Report], finished: bool, state: OrderState) -> None:
-    """The state of an order is a function of its attempts and of whether another one will follow."""
+    """The state of an order is a function of its attempts and of whether another one follows."""
     assert order_state(attempts, finished=finished) is state
 
 
@@ -260,7 +260,7 @@ def test_an_orders_state_follows_from_its_attempts(attempts: list[Report], finis
     ],
 )
 def test_an_end_that_stands_stays(stands: OrderState, last: AttemptStatus, state: OrderState) -> None:
-    """A late report of a finished order changes its end only where the order may become the other."""
+    """A late report of a finished order changes its end only if the transition is allowed."""
     assert order_state([Report(last, PART)], finished=True, now=stands) is state
 
 

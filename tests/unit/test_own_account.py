@@ -1,4 +1,4 @@
-"""Every activity is held to the process's own account by what its request names (RISK-7)."""
+"""Every activity is restricted to the process's own account by the names in its request (RISK-7)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def _requests() -> list[tuple[str, type]]:
 
 @pytest.mark.parametrize(("name", "request_type"), _requests())
 def test_every_activitys_request_names_its_account_or_an_order_or_trade_of_it(name: str, request_type: type) -> None:
-    """A request that named neither would be done by whichever account's worker comes first."""
+    """Without one, any account's worker could execute the request."""
     assert set(_TELLS) & set(request_type.model_fields), name  # type: ignore[attr-defined]  # pydantic models, all
 
 
 def test_there_are_activities_to_look_at() -> None:
-    """The search above finds them."""
+    """The search above finds activities."""
     names = [name for name, _ in _requests()]
     assert {"admit", "place", "cancel", "run_user_stream", "reconcile", "plan_quotes", "run_strategy"} <= set(names)
     assert len(names) > 20
 
 
 def test_an_exits_order_and_its_trade_are_both_looked_up() -> None:
-    """An order that names another account's trade is refused for the trade, whoever it says it is of."""
+    """An order that names another account's trade is refused because of the trade, whatever account it claims."""
 
     class _Request:
         order_key = "a"

@@ -1,4 +1,4 @@
-"""Tokens: what counts, and each way of not counting."""
+"""Tokens: which are valid, and each kind of invalid one."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ URI = "GET 127.0.0.1:1/api/v3/brokerage/accounts"
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
-    """A fresh keyring."""
+    """A new keyring."""
     return Keyring(tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_keys_are_kept(tmp_path: Path) -> None:
 def token(
     keyring: Keyring, *, key: Any = None, algorithm: str = "", kid: str = "", ed: bool = False, **claims: object
 ) -> str:
-    """A token like the official client's, with other claims; of the Ed25519 key where told."""
+    """A token like the official client's, with other claims; with the Ed25519 key if requested."""
     name, secret = stored(keyring.ed25519_key_file if ed else keyring.key_file)
     signing = Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret)[:32]) if ed else secret
     now = int(time.time())
@@ -86,7 +86,7 @@ def token(
     ],
 )
 def test_wrong_claims(keyring: Keyring, claims: dict[str, Any]) -> None:
-    """A token with any wrong or missing claim does not count."""
+    """A token with any wrong or missing claim is invalid."""
     with pytest.raises(Unauthorized):
         keyring.verify(token(keyring, **claims), now=time.time(), uri=URI)
 
@@ -121,13 +121,13 @@ def test_ccxts_tokens_count(keyring: Keyring) -> None:
     ],
 )
 def test_nothing_between_the_forms_counts(keyring: Keyring, ed: bool, claims: dict[str, Any]) -> None:
-    """A token that mixes the official client's form and ccxt's, or one key's form and the other's, does not count."""
+    """A token that mixes the official client's form and ccxt's, or two keys' forms, is invalid."""
     with pytest.raises(Unauthorized):
         keyring.verify(token(keyring, ed=ed, **claims), now=time.time(), uri=URI)
 
 
 def test_wrong_signatures(keyring: Keyring) -> None:
-    """Another key's signature, another algorithm, none at all, an unknown key and rubbish do not count."""
+    """Another key's signature, another algorithm, none at all, an unknown key and garbage are invalid."""
     other = ec.generate_private_key(ec.SECP256R1())
     name, _ = stored(keyring.key_file)
     good = token(keyring)

@@ -1,4 +1,4 @@
-"""The made-up history of the paper exchange, and where it meets what is traded after the start."""
+"""The generated history of the paper exchange, and where it meets trading after the start."""
 
 import random
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 def traded(source: TickSource, config: PaperConfig, seconds: float) -> PaperVenue:
-    """A venue on which `source` has traded for so many market seconds since its start."""
+    """A venue on which `source` has traded for this many market seconds since its start."""
     venue = PaperVenue(config, PRODUCTS, source.pace)
     market = Market(venue, source)
     while venue.stepped < seconds:
@@ -43,7 +43,7 @@ def volume_readings(bars: dict[str, list[PaperCandle]]) -> list[float]:
 @pytest.mark.parametrize("seconds", [60, 300])
 @pytest.mark.parametrize(("seed", "speed"), [(1, 1), (2, 4)])
 def test_volume_is_unremarkable_where_history_and_market_meet(seed: int, speed: int, seconds: int) -> None:
-    """From the first candle after a fresh start to the 25th no symbol's volume is a spike."""
+    """From the first candle after a new start to the 25th no symbol has a volume spike."""
     config = PaperConfig(seed=seed, step=True)
     venue = traded(GeneratedTicks(PRODUCTS, Generated(interval=2), seed, speed), config, 25 * seconds)
     now = venue.market_time()
@@ -59,7 +59,7 @@ def test_volume_is_unremarkable_where_history_and_market_meet(seed: int, speed: 
 
 
 def test_old_and_recent_history_are_of_one_kind() -> None:
-    """Where made-up minutes end and made-up five minutes begin, a five-minute candle is the same."""
+    """Where generated minutes end and generated five minutes begin, five-minute candles look the same."""
     store = CandleStore(
         PRODUCTS["BTC-USD"], 1_800_000_123.0, seed=1, volatility=0.0006, pace=lambda: Pace(0.25, 25_000)
     )
@@ -73,7 +73,7 @@ def test_old_and_recent_history_are_of_one_kind() -> None:
 
 @pytest.mark.parametrize("sized", [False, True])
 def test_volume_of_a_file_meets_its_history(tmp_path: Path, sized: bool) -> None:
-    """A file's ticks set the volume of the history before them: by how often they come, and by their size."""
+    """A file's ticks set the volume of the history before them, by their frequency and size."""
     dice = random.Random(5)
     rows = [f"{1_600_000_000 + 2 * at},100{f',{dice.uniform(0.5, 1.5):.3f}' if sized else ''}" for at in range(2000)]
     path = tmp_path / "ticks.csv"
@@ -86,12 +86,12 @@ def test_volume_of_a_file_meets_its_history(tmp_path: Path, sized: bool) -> None
 
 
 def volume(bars: Sequence[PaperCandle]) -> Decimal:
-    """What was traded in all of them, in base."""
+    """The volume traded in all of them, in base."""
     return sum((bar.volume for bar in bars), Decimal(0))
 
 
 def test_bars_are_on_the_products_grid_and_the_seeds_own() -> None:
-    """Prices and volumes are whole increments, highs and lows hold, and the same seed makes the same history."""
+    """Prices and volumes are whole increments, highs and lows are correct, and the same seed makes the same history."""
     for product in PRODUCTS.values():
 
         def store(seed: int, product: PaperProduct = product) -> CandleStore:
@@ -106,7 +106,7 @@ def test_bars_are_on_the_products_grid_and_the_seeds_own() -> None:
 
 
 def test_a_range_has_the_bars_that_begin_within_it() -> None:
-    """What is asked for is a part of the whole, and the day is the same as its candles."""
+    """A requested range is a part of the whole, and the day's values equal those of its candles."""
     now = 1_800_000_000.0
     store = CandleStore(PRODUCTS["BTC-USD"], now, seed=1, volatility=0.001, pace=lambda: Pace(1, 25_000))
     for at in range(600):

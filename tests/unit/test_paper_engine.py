@@ -1,4 +1,4 @@
-"""The paper exchange's matching engine: rules one by one, and what must hold after any sequence of events."""
+"""The paper exchange's matching engine: rules one by one, and what must be true after any sequence of events."""
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -18,22 +18,22 @@ PRODUCT = "LTC-USD"
 
 
 class Heard:
-    """Keeps what the engine tells its listener."""
+    """Records the engine's events."""
 
     def __init__(self) -> None:
         self.orders: list[tuple[str, Status, Decimal]] = []
         self.trades: list[Trade] = []
 
     def order_changed(self, order: Order) -> None:
-        """Keep the state as it was at that moment."""
+        """Record the state at that moment."""
         self.orders.append((order.order_id, order.status, order.filled_size))
 
     def traded(self, trade: Trade) -> None:
-        """Keep the print."""
+        """Record the trade."""
         self.trades.append(trade)
 
     def book_changed(self, product_id: str) -> None:
-        """Not of interest here."""
+        """Ignored."""
 
 
 class Clock:
@@ -47,7 +47,7 @@ class Clock:
 
 
 def make(*, usd: str = "10000", ltc: str = "100", depth: int = 5, level: str = "500") -> tuple[Engine, Heard, Clock]:
-    """An engine with LTC at 46.00 / 46.01, five levels a side of 10.86 LTC each, more or less."""
+    """An engine with LTC at 46.00 / 46.01, five levels a side of about 10.86 LTC each."""
     heard, clock = Heard(), Clock()
     engine = Engine(
         {PRODUCT: bundled()[PRODUCT]},
@@ -67,7 +67,7 @@ def limit(price: str, size: str, **more: object) -> dict[str, object]:
 
 
 def test_market_buy_walks_levels_and_spends_its_quote_size_fees_included() -> None:
-    """A market buy takes level after level, each its own fill, and never costs more than it said."""
+    """A market buy takes level after level, one fill each, and never costs more than its size."""
     engine, _, _ = make()
     order = engine.place("a", PRODUCT, Side.BUY, {"market_market_ioc": {"quote_size": "1200"}})
     fills = engine.fills
@@ -80,7 +80,7 @@ def test_market_buy_walks_levels_and_spends_its_quote_size_fees_included() -> No
 
 
 def test_market_order_beyond_the_liquidity_is_cancelled_with_what_it_filled() -> None:
-    """When the book is eaten up the rest of an IOC is cancelled; the next quote refills the book."""
+    """When the book is empty the rest of an IOC is cancelled; the next quote refills the book."""
     engine, _, _ = make()
     order = engine.place("a", PRODUCT, Side.SELL, {"market_market_ioc": {"base_size": "90"}})
     assert order.status is Status.CANCELLED
@@ -91,7 +91,7 @@ def test_market_order_beyond_the_liquidity_is_cancelled_with_what_it_filled() ->
 
 
 def test_resting_orders_fill_by_price_then_time_within_the_traded_size() -> None:
-    """The better price goes first, then the earlier order; the traded size bounds all of it."""
+    """The better price fills first, then the earlier order; the traded size limits the total."""
     engine, _, _ = make()
     late = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     better = engine.place("2", PRODUCT, Side.BUY, limit("45.60", "1"))
@@ -103,7 +103,7 @@ def test_resting_orders_fill_by_price_then_time_within_the_traded_size() -> None
 
 
 def test_quote_that_crosses_fills_and_one_that_touches_does_not() -> None:
-    """A bid is hit when the ask comes down to it, not when the market's bid stands beside it."""
+    """A bid fills when the ask falls to it, not when the market's bid is at the same price."""
     engine, _, _ = make()
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     engine.quote(PRODUCT, Decimal("45.50"), Decimal("45.51"))
@@ -124,7 +124,7 @@ def test_post_only_that_would_trade_is_refused_and_changes_nothing() -> None:
 
 
 def test_post_only_that_would_trade_once_accepted_fails() -> None:
-    """An order that was fine when sent and no longer is when accepted becomes FAILED with its reason."""
+    """An order that was valid when sent but not when accepted becomes FAILED with its reason."""
     engine, _, _ = make()
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.99", "1", post_only=True), activate=False)
     assert order.status is Status.PENDING
@@ -184,7 +184,7 @@ def test_refusals_carry_the_venues_reasons(configuration: dict[str, object], rea
 def test_product_status_decides_what_is_taken(
     flags: dict[str, object], configuration: dict[str, object], refused: bool
 ) -> None:
-    """Cancel-only, limit-only, post-only and disabled products refuse what they must, and only that."""
+    """Cancel-only, limit-only, post-only and disabled products refuse exactly the orders that they should."""
     engine, _, _ = make()
     engine.set_product(PRODUCT, flags)
     if refused:
@@ -195,7 +195,7 @@ def test_product_status_decides_what_is_taken(
 
 
 def test_fill_or_kill_fills_whole_or_not_at_all() -> None:
-    """A FOK larger than what stands within its price is cancelled without a fill."""
+    """A FOK larger than the size within its price is cancelled without a fill."""
     engine, _, _ = make()
     body = {"limit_limit_fok": {"base_size": "150", "limit_price": "46.50"}}
     small = {"limit_limit_fok": {"base_size": "5", "limit_price": "46.50"}}
@@ -204,7 +204,7 @@ def test_fill_or_kill_fills_whole_or_not_at_all() -> None:
 
 
 def test_gtd_expires() -> None:
-    """A GTD order ends EXPIRED when its time is over, its hold released."""
+    """A GTD order ends EXPIRED at its end time, and its hold is released."""
     engine, _, clock = make()
     end = (clock.now + timedelta(minutes=5)).isoformat()
     order = engine.place(
@@ -218,7 +218,7 @@ def test_gtd_expires() -> None:
 
 
 def test_stop_limit_waits_for_its_stop() -> None:
-    """A stop-limit sell does nothing until the last trade is at its stop, then trades within its limit."""
+    """A stop-limit sell does nothing until the last trade reaches its stop, then trades within its limit."""
     engine, _, _ = make()
     body = {
         "stop_limit_stop_limit_gtc": {
@@ -238,7 +238,7 @@ def test_stop_limit_waits_for_its_stop() -> None:
 
 @pytest.mark.parametrize("last", ["46.00", "44.00"])
 def test_a_stop_on_the_wrong_side_is_refused(last: str) -> None:
-    """A stop waits for the market: where the last trade is beyond it already, no kind of stop is taken."""
+    """If the last trade is already beyond its stop price, no kind of stop is accepted."""
     engine, _, _ = make()
     engine.quote(PRODUCT, Decimal(last), Decimal(last) + Decimal("0.01"))
 
@@ -266,7 +266,7 @@ def test_a_stop_on_the_wrong_side_is_refused(last: str) -> None:
 
 
 def test_bracket_takes_profit_or_stops_out() -> None:
-    """A bracket sells at its limit, or, its stop reached, at the market within five percent."""
+    """A bracket sells at its limit, or, once its stop is reached, at the market within five percent."""
     engine, _, _ = make()
     body = {"trigger_bracket_gtc": {"base_size": "1", "limit_price": "48.00", "stop_trigger_price": "45.00"}}
     up, down = (engine.place(name, PRODUCT, Side.SELL, body) for name in ("1", "2"))
@@ -278,7 +278,7 @@ def test_bracket_takes_profit_or_stops_out() -> None:
 
 
 def test_attached_bracket_starts_with_what_its_parent_filled() -> None:
-    """The child waits for its parent's end and takes over the filled size, of a cancelled parent too."""
+    """The child waits for its parent's end and takes the filled size, also of a cancelled parent."""
     engine, _, _ = make(ltc="0")
     child_terms = {"trigger_bracket_gtc": {"limit_price": "48.00", "stop_trigger_price": "45.00"}}
     parent = engine.place("1", PRODUCT, Side.BUY, limit("45.80", "3"), attached=child_terms)
@@ -319,7 +319,7 @@ def test_account_never_trades_with_itself() -> None:
 
 
 def test_edit_needs_both_figures_and_loses_its_place() -> None:
-    """An edit without a size is one below the filled size; a good one moves hold and priority."""
+    """An edit to less than the filled size is refused; a valid one changes hold and priority."""
     engine, _, _ = make()
     first = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     second = engine.place("2", PRODUCT, Side.BUY, limit("45.60", "2"))
@@ -333,7 +333,7 @@ def test_edit_needs_both_figures_and_loses_its_place() -> None:
 
 
 def test_forced_fill_is_bounded_by_the_order() -> None:
-    """A forced fill fills exactly so much, and never more than is left or at a worse price."""
+    """A forced fill fills exactly its size, and never more than is left or at a worse price."""
     engine, _, _ = make()
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     engine.force_fill(order.order_id, Decimal("0.6"), Decimal("45.40"))
@@ -363,7 +363,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        """A fresh engine."""
+        """A new engine."""
         self.engine, self.heard, self.clock = make()
         self.number = 0
         self.deposited = {"USD": Decimal(10000), "LTC": Decimal(100)}
@@ -476,7 +476,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def orders_agree_with_their_fills(self) -> None:
-        """No order fills beyond its size; its cumulative figures are its fills' sums; an end is final."""
+        """No order fills beyond its size; its totals are its fills' sums; an end is final."""
         sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0), Decimal(0), Decimal(0)])
         for fill in self.engine.fills:
             total = sums[fill.order_id]

@@ -1,4 +1,4 @@
-"""Price files: what they become, and one clear sentence for each way they can be wrong."""
+"""Price files: their ticks, and one clear sentence for each kind of error."""
 
 import gzip
 import itertools
@@ -23,7 +23,7 @@ CANDLES = """time,open,high,low,close,volume
 
 
 def write(folder: Path, text: str, name: str = "prices.csv") -> Path:
-    """A file with `text`, gzipped where its name says so."""
+    """A file with `text`, gzipped if its name says so."""
     path = folder / name
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     return path
@@ -36,7 +36,7 @@ def feed(path: Path, *symbols: str, history_rows: int = 0) -> FileTicks:
 
 @pytest.mark.parametrize("name", ["prices.csv", "prices.csv.gz"])
 def test_candles_become_their_path(tmp_path: Path, name: str) -> None:
-    """A rising candle goes open, low, high, close, a falling one open, high, low, close, in quarters of its time."""
+    """A rising candle becomes open, low, high, close, a falling one open, high, low, close, in quarters of its time."""
     ticks = list(feed(write(tmp_path, CANDLES, name), "BTC-USD").ticks())
     assert [int(tick.price) for tick in ticks] == [100, 90, 110, 105, 105, 106, 95, 96, 96, 95, 97, 97]
     assert [tick.at for tick in ticks[:6]] == [0, 15, 30, 45, 60, 75]
@@ -55,14 +55,14 @@ def test_one_file_feeds_several_products(tmp_path: Path) -> None:
 
 
 def test_head_of_the_file_as_history(tmp_path: Path) -> None:
-    """History rows come as candles before the start, and the ticks start after them."""
+    """History rows become candles before the start, and the ticks start after them."""
     source = feed(write(tmp_path, CANDLES), "BTC-USD", history_rows=2)
     assert [(bar.start, bar.close) for bar in source.history()["BTC-USD"]] == [(-120, Decimal(105)), (-60, Decimal(96))]
     assert next(source.ticks()).price == 96
 
 
 def test_ticks_with_symbols_and_sizes(tmp_path: Path) -> None:
-    """A tick file may name its products and sizes; unix seconds and RFC 3339 are both times."""
+    """A tick file may name its products and sizes; Unix seconds and RFC 3339 are both accepted as times."""
     text = "time,price,size,symbol\n1640995200,100,2,BTC-USD\n2022-01-01T00:00:01Z,50,,ETH-USD\n"
     ticks = list(feed(write(tmp_path, text)).ticks())
     assert [(t.at, t.product_id, t.price, t.size) for t in ticks] == [
@@ -113,14 +113,14 @@ def test_recorded_stream(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_files_are_one_sentence(tmp_path: Path, text: str, code: str, words: str) -> None:
-    """What is wrong, and in which line."""
+    """The message has the error and its line."""
     with pytest.raises(PaperError, match=words) as wrong:
         feed(write(tmp_path, text))
     assert wrong.value.code == code
 
 
 def test_truncated_and_missing_files(tmp_path: Path) -> None:
-    """A cut gzip, a binary and a missing file are told apart."""
+    """A truncated gzip, a binary and a missing file are distinguished."""
     whole = write(tmp_path, CANDLES, "whole.csv.gz").read_bytes()
     for cut in (whole[:-9], whole[:30], whole[:40] + b"\x00" * 8 + whole[48:]):
         (tmp_path / "cut.csv.gz").write_bytes(cut)
@@ -145,7 +145,7 @@ def test_wrong_choices(tmp_path: Path) -> None:
 
 
 def test_generated_market_is_its_seed() -> None:
-    """The same seed gives the same ticks, another one others; volatility is per product."""
+    """The same seed gives the same ticks, another one different ticks; volatility is per product."""
 
     def prices(seed: int, settings: Generated) -> list[Decimal]:
         source = GeneratedTicks(PRODUCTS, settings, seed, speed=60)
@@ -158,7 +158,7 @@ def test_generated_market_is_its_seed() -> None:
 
 
 def test_products_from_a_file(tmp_path: Path) -> None:
-    """A products file in the venue's shape is read with its flags; a wrong one is named."""
+    """A products file in the venue's format is read with its flags; a wrong one is named."""
     row = {
         "product_id": "USDT-USDC", "price": "0.9993", "base_increment": "0.01", "quote_increment": "0.0001",
         "price_increment": "0.0001", "base_min_size": "0.01", "base_max_size": "10000550.03", "quote_min_size": "1",

@@ -1,5 +1,5 @@
-"""How orders fill on the paper exchange, by the named sets: what a trade in the market does for a resting order, what
-a taker pays, and that money adds up under each.
+"""How orders fill on the paper exchange, by the named sets: the effect of a market trade on a resting order, a taker's
+price, and that money adds up under each.
 """
 
 from datetime import UTC, datetime
@@ -19,16 +19,16 @@ RULES = (PESSIMISTIC, BASE, OPTIMISTIC)
 
 
 class Deaf:
-    """A listener that listens to nothing."""
+    """A listener that ignores everything."""
 
     def order_changed(self, order: Order) -> None:
-        """Not of interest."""
+        """Ignored."""
 
     def traded(self, trade: Trade) -> None:
-        """Not of interest."""
+        """Ignored."""
 
     def book_changed(self, product_id: str) -> None:
-        """Not of interest."""
+        """Ignored."""
 
 
 def engine(rule: FillRule) -> Engine:
@@ -59,7 +59,7 @@ def limit(price: str, size: str) -> dict[str, object]:
 def test_a_resting_order_fills_by_how_far_and_how_much_the_market_trades(
     side: Side, rule: FillRule, at_its_price: str, one_tick_through: str
 ) -> None:
-    """Ten LTC traded at the price, then one tick through, fill as much of an order of two as the set says."""
+    """Ten LTC traded at the price, then one tick through, fill as much of an order of two as the set defines."""
     found = engine(rule)
     price, further = ("46.00", "45.99") if side is Side.BUY else ("46.10", "46.11")
     order = found.place("1", PRODUCT, side, limit(price, "2"))
@@ -71,7 +71,7 @@ def test_a_resting_order_fills_by_how_far_and_how_much_the_market_trades(
 
 
 def test_a_pessimistic_order_is_full_when_ten_times_its_size_has_traded_through_it() -> None:
-    """Not a trade earlier."""
+    """It is full exactly then, not a trade earlier."""
     found = engine(PESSIMISTIC)
     order = found.place("1", PRODUCT, Side.BUY, limit("46.00", "2"))
     for _ in range(19):
@@ -87,7 +87,7 @@ def test_a_pessimistic_order_is_full_when_ten_times_its_size_has_traded_through_
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_taker_pays_what_the_set_says_beyond_the_touch(rule: FillRule, buy: str, sell: str) -> None:
-    """Half the spread (0.05) and 2 bp, 1 bp, or nothing, in whole ticks; a limit is never passed."""
+    """Half the spread (0.05) and 2 bp, 1 bp, or nothing, in whole ticks; a limit is never exceeded."""
     for side, paid in ((Side.BUY, buy), (Side.SELL, sell)):
         order = engine(rule).place("1", PRODUCT, side, {"market_market_ioc": {"base_size": "2"}})
         assert (order.status, order.filled_value / order.filled_size) == (Status.FILLED, Decimal(paid))
@@ -100,7 +100,7 @@ def test_a_taker_pays_what_the_set_says_beyond_the_touch(rule: FillRule, buy: st
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_money_adds_up_under_each_set(rule: FillRule) -> None:
-    """What a market order pays is never more than was held for it, and holds end with their orders."""
+    """A market order never pays more than its hold, and holds end with their orders."""
     found = engine(rule)
     for number, configuration in enumerate(({"quote_size": "600"}, {"base_size": "9"}, {"quote_size": "1"})):
         for side in Side:
@@ -115,7 +115,7 @@ def test_money_adds_up_under_each_set(rule: FillRule) -> None:
 
 
 def test_after_a_gap_orders_and_stops_see_where_the_market_is() -> None:
-    """A quote beyond a resting order fills a part of what it offers; the last price that is told triggers a stop."""
+    """A quote beyond a resting order fills a part of the offered size; the last reported price triggers a stop."""
     found = engine(BASE)
     order = found.place("1", PRODUCT, Side.BUY, limit("46.00", "2"))
     stop = found.place(
@@ -138,7 +138,7 @@ def test_after_a_gap_orders_and_stops_see_where_the_market_is() -> None:
 
 
 def test_what_is_traded_on_and_how_it_fills_is_a_line() -> None:
-    """Base is the default on live prices, and what the paper exchange always did elsewhere; an unknown set is said."""
+    """Base is the default on live prices, elsewhere optimistic; an unknown set is named."""
     assert PaperConfig(source=Live()).rule is BASE
     assert PaperConfig(source=Generated()).rule is OPTIMISTIC
     line = PaperConfig(source=Live("wss://feed"), fills=PESSIMISTIC).about()

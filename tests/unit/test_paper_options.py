@@ -1,4 +1,4 @@
-"""What `up` makes of its options about the paper exchange, and of the settings behind them."""
+"""How `up` uses its options for the paper exchange, and the settings behind them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from workers.settings.paper import PaperSettings
 
 
 def arguments(options: PaperOptions, settings: PaperSettings) -> dict[str, str]:
-    """What the paper exchange is started with, option by option."""
+    """The arguments with which the paper exchange is started, option by option."""
     given = paper_market(options, settings, speed=1, paper=True).arguments
     return dict(zip(given[::2], given[1::2], strict=True))
 
 
 def test_an_option_goes_before_its_setting_and_that_before_the_default() -> None:
-    """Fees, spread, balance and products come from where they were said first."""
+    """Fees, spread, balance and products are from the first source that has them."""
     given = arguments(PaperOptions(), PaperSettings())
     assert (given["--maker-fee"], given["--taker-fee"], given["--spread-bps"]) == ("0.004", "0.006", "2")
     assert given["--balance"] == "USD=100000"
@@ -42,10 +42,10 @@ def test_an_option_goes_before_its_setting_and_that_before_the_default() -> None
 
 
 def test_the_first_line_says_prices_fills_and_fees() -> None:
-    """What the money is worth is said before anything starts."""
+    """The line on prices, fills and fees is printed before anything starts."""
     said = paper_market(PaperOptions(maker_fee="0"), PaperSettings(), speed=1, paper=True).about
     assert said.startswith("Paper money on generated prices. Fills, optimistic: ")
-    assert said.endswith("Fees: 0 % for who rests, 0.6 % for who takes.")
+    assert said.endswith("Fees: 0 % as maker, 0.6 % as taker.")
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_the_first_line_says_prices_fills_and_fees() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_a_sentence(given: dict[str, Any], words: str) -> None:
-    """A value that the paper exchange can't have is refused before anything starts."""
+    """An invalid value is refused before anything starts."""
     with pytest.raises(UserError, match=words.replace("$", r"\$")):
         paper_market(PaperOptions(**given), PaperSettings(), speed=1, paper=True)
 
 
 def test_without_a_paper_exchange_its_options_are_refused_and_its_settings_rest() -> None:
-    """An option that would come to nothing is named; a setting is for another day."""
+    """An option without effect is named; a setting without effect is ignored."""
     with pytest.raises(UserError, match="--maker-fee and --product are for the paper exchange"):
         paper_market(PaperOptions(maker_fee="0", products=["BTC-USD"]), PaperSettings(), speed=1, paper=False)
     assert paper_market(PaperOptions(), PaperSettings(products=("NONE-USD",)), speed=1, paper=False).arguments == ()

@@ -1,4 +1,4 @@
-"""How long a submit or a cancel that was not taken is put off."""
+"""How long a submit or a cancel that was not accepted is delayed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workflows.order_attempts import pause_between_cancels, pause_when_busy
 def test_what_the_venue_wishes_is_obeyed_within_bounds(
     wish: float | None, tries: int, leaves: bool, pause: float
 ) -> None:
-    """A pause that the venue asks for is kept: by an exit for two seconds at most, by an entry for thirty."""
+    """A pause requested by the venue is kept: by an exit for at most two seconds, by an entry for thirty."""
     assert pause_when_busy(wish, tries, leaves=leaves) == pause
 
 
@@ -41,5 +41,6 @@ def test_what_the_venue_wishes_is_obeyed_within_bounds(
 def test_a_cancel_that_a_due_exit_may_wait_for_is_asked_for_again_within_seconds(
     tries: int, urgent: bool, pause: float
 ) -> None:
-    """However often it was not taken, the cancel of what rests of a position pauses for four seconds at most."""
+    """However often it was not accepted, the cancel of an order that rests for a position pauses for at most four
+    seconds."""
     assert pause_between_cancels(tries, urgent=urgent) == pause

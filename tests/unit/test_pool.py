@@ -1,5 +1,5 @@
-"""What no trade owns: whatever happens to a coin in whatever order, neither sells of the pool nor buys that pay with it
-take a trade's.
+"""The pool: for any events of a coin in any order, neither sells from the pool nor buys that pay with it take a trade's
+coins.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIVE = Coin(books=Decimal(5), owned=Decimal(3))
 def test_the_pool_is_what_books_and_exchange_both_know_to_be_nobodys(
     coin: Coin, free: str | None, expected: str | None, why: str
 ) -> None:
-    """Less what trades own, sells have claimed and buys have reserved; unknown where either isn't known."""
+    """The pool less trades' sizes, sells' claims and buys' reservations; unknown if books or balance are unknown."""
     found = unowned(coin, None if free is None else Decimal(free), "BTC")
     assert found.size == (None if expected is None else Decimal(expected))
     assert why in found.why
@@ -61,7 +61,7 @@ def test_the_pool_is_what_books_and_exchange_both_know_to_be_nobodys(
 def test_a_buy_pays_with_what_books_and_exchange_both_know_to_be_nobodys(
     coin: Coin, available: str | None, expected: str | None, why: str
 ) -> None:
-    """What the exchange's balance has beyond the books belongs to an order whose fill isn't recorded yet."""
+    """If the exchange's balance exceeds the books, the excess belongs to an order whose fill isn't recorded yet."""
     found = payable(coin, None if available is None else Decimal(available), "BTC")
     assert found.size == (None if expected is None else Decimal(expected))
     assert why in found.why
@@ -70,16 +70,16 @@ def test_a_buy_pays_with_what_books_and_exchange_both_know_to_be_nobodys(
 
 @dataclass
 class _Order:
-    """A sell of the pool or of a trade, or a buy: what it may still trade, and what it has that is not recorded yet."""
+    """A sell from the pool or of a trade, or a buy: the size it may still trade, and its unrecorded fills."""
 
     left: Decimal
     unrecorded: Decimal = ZERO
     in_balance: bool = False
-    """It was at the exchange when the balance was asked for last."""
+    """It was at the exchange when the balance was last requested."""
 
     @property
     def open_by_books(self) -> Decimal:
-        """What it may still trade as far as the books know."""
+        """The size it may still trade by the books."""
         return self.left + self.unrecorded
 
 
@@ -88,10 +88,10 @@ def _sum(sizes: Iterable[Decimal]) -> Decimal:
 
 
 class OneCoin:
-    """A coin that is traded as two products (which of them makes no difference): what is true at the exchange, and what
-    the books know of it. An order may fill at any time, and be recorded at any later one.
+    """A coin that is traded as two products (which one makes no difference): the state at the exchange, and the state
+    of the books. An order may fill at any time, and be recorded at any later time.
 
-    Every step takes a number that chooses the order it is about, and a size.
+    Every step has a number that chooses the order, and a size.
     """
 
     def __init__(self, opening: int) -> None:
@@ -99,40 +99,40 @@ class OneCoin:
         self.owned = self.owned_by_books = ZERO
         self.buys: list[_Order] = []
         self.of_pool: list[_Order] = []
-        """Sells of the pool, and buys that pay with the coin."""
+        """Sells from the pool, and buys that pay with the coin."""
         self.of_trades: list[_Order] = []
         self.available: Decimal | None = None
         self.gone = ZERO
-        """What trades lack because somebody withdrew it."""
+        """The trades' shortage because of withdrawals."""
         self.left_unbooked = False
 
     def _sells(self) -> list[_Order]:
         return [*self.of_pool, *self.of_trades]
 
     def _untaken(self) -> Decimal:
-        """What the exchange holds for nobody's sell."""
+        """The exchange's balance that no sell holds."""
         return self.total - _sum(item.left for item in self._sells())
 
     @property
     def beside_the_pool(self) -> Decimal:
-        """What is there beside all that sells of the pool may still sell."""
+        """The balance beyond all that sells from the pool may still sell."""
         return self.total - _sum(item.left for item in self.of_pool)
 
-    # --- what happens at the exchange ---------------------------------------------------------------------------------
+    # --- events at the exchange ---------------------------------------------------------------------------------
 
     def entry(self, number: int, size: Decimal) -> None:
-        """An entry, which gets some of its size at once, or nothing."""
+        """An entry, which fills in part at once, or not at all."""
         self.buys.append(_Order(size))
         self.buys_fill(-1, Decimal(number))
 
     def buys_fill(self, number: int, size: Decimal) -> None:
-        """An entry gets some, which its trade owns from then on."""
+        """An entry fills in part; its trade owns that from then on."""
         size = _fill(self.buys, number, size)
         self.total += size
         self.owned += size
 
     def pool_sells_fill(self, number: int, size: Decimal) -> None:
-        """A sell of the pool sells some."""
+        """A sell from the pool fills in part."""
         self.total -= _fill(self.of_pool, number, size)
 
     def exits_fill(self, number: int, size: Decimal) -> None:
@@ -142,44 +142,44 @@ class OneCoin:
         self.owned -= size
 
     def deposit(self, number: int, size: Decimal) -> None:
-        """Coins come from outside."""
+        """Coins are deposited."""
         self.total += size
 
     def withdrawal(self, number: int, size: Decimal) -> None:
-        """Coins leave. What leaves beyond what was nobody's, trades lack: no rule of ours can keep it."""
+        """Coins are withdrawn. What exceeds the pool is missing from trades: no rule of ours can prevent it."""
         self.total -= min(size, self._untaken())
         self.left_unbooked = True
         self.gone = max(self.gone, self.owned - self.beside_the_pool)
-        self.available = None  # one in the very moment between a sell's look and its claim nobody can know of
+        self.available = None  # nothing can know of one in the moment between a sell's read and its claim
 
-    # --- what the books learn -----------------------------------------------------------------------------------------
+    # --- updates of the books -----------------------------------------------------------------------------------------
 
     def buy_recorded(self, number: int, size: Decimal) -> None:
-        """What an entry got is told."""
+        """An entry's fill is recorded."""
         size = _recorded(self.buys, number)
         self.books += size
         self.owned_by_books += size
 
     def pool_sell_recorded(self, number: int, size: Decimal) -> None:
-        """What a sell of the pool sold is told."""
+        """A pool sell's fill is recorded."""
         self.books -= _recorded(self.of_pool, number)
 
     def exit_recorded(self, number: int, size: Decimal) -> None:
-        """What an exit sold is told."""
+        """An exit's fill is recorded."""
         size = _recorded(self.of_trades, number)
         self.books -= size
         self.owned_by_books -= size
 
     def reconciled(self, number: int, size: Decimal) -> None:
-        """While nothing moves, what no fill explains is booked."""
+        """While nothing moves, differences without a fill are booked."""
         if not any(item.unrecorded for item in [*self.buys, *self._sells()]):
             self.books = self.total
             self.left_unbooked = False
 
-    # --- who sells ----------------------------------------------------------------------------------------------------
+    # --- sellers ----------------------------------------------------------------------------------------------------
 
     def asked(self, number: int, size: Decimal) -> None:
-        """A sell of the pool asks the exchange for what is available; others may come before it claims."""
+        """A sell from the pool reads the available balance; others may act before it claims."""
         self.available = self._untaken()
         for item in self._sells():
             item.in_balance = True
@@ -187,7 +187,7 @@ class OneCoin:
     def pool_sell(self, number: int, size: Decimal) -> None:
         """It claims what it may."""
         if self.left_unbooked and any(item.unrecorded for item in self.buys):
-            return  # what the books don't miss yet and what they don't have yet: together neither side shows them
+            return  # fills that the books miss on one side and on the other: together neither side shows them
         if self.available is None:
             self.asked(number, size)
         coin = Coin(
@@ -202,8 +202,8 @@ class OneCoin:
             self.of_pool.append(_Order(size))
 
     def pays(self, number: int, size: Decimal) -> None:
-        """A buy reserves what it may pay with, by a balance of now from which trades, claims and reservations have had
-        theirs, as far as the books know of them."""
+        """A buy reserves what it may pay with, by a current balance less trades, claims and reservations, as far as the
+        books know them."""
         if self.left_unbooked and any(item.unrecorded for item in self.buys):
             return
         reserved = _sum(item.open_by_books for item in self.of_pool)
@@ -214,14 +214,14 @@ class OneCoin:
             self.of_pool.append(_Order(size))
 
     def exit(self, number: int, size: Decimal) -> None:
-        """An exit claims of its trade what no other exit has."""
+        """An exit claims the part of its trade that no other exit has claimed."""
         size = min(self.owned_by_books - _sum(item.open_by_books for item in self.of_trades), size, self._untaken())
         if size > 0:
             self.of_trades.append(_Order(size))
 
 
 def _fill(orders: list[_Order], number: int, size: Decimal) -> Decimal:
-    """An order trades so much, at the exchange alone; how much."""
+    """An order trades this size, at the exchange only. Returns the size."""
     if not orders:
         return ZERO
     item = orders[number % len(orders)]
@@ -232,7 +232,7 @@ def _fill(orders: list[_Order], number: int, size: Decimal) -> Decimal:
 
 
 def _recorded(orders: list[_Order], number: int) -> Decimal:
-    """All that an order has traded is in the books; how much of it was not before."""
+    """All fills of an order are recorded. Returns the size that was not recorded before."""
     if not orders:
         return ZERO
     item = orders[number % len(orders)]
@@ -256,8 +256,8 @@ _STEPS = [name for name in vars(OneCoin) if not name.startswith("_") and name !=
 def test_what_a_trade_owns_is_never_sold_as_the_pool_nor_paid_with(
     opening: int, steps: list[tuple[str, int, Decimal]]
 ) -> None:
-    """Buys, exits, sells of the pool, buys that pay with it, deposits and withdrawals, filled and recorded in any order
-    (RISK-4): beside all that the pool may still lose there is what trades have bought and not sold.
+    """With buys, exits, pool sells, buys that pay with the pool, deposits and withdrawals, filled and recorded in any
+    order (RISK-4): beyond all that the pool may still lose, the trades' unsold sizes are there.
     """
     coin = OneCoin(opening)
     for name, number, size in steps:
@@ -278,6 +278,6 @@ def test_what_a_trade_owns_is_never_sold_as_the_pool_nor_paid_with(
 def test_a_sell_that_names_no_trade_is_of_the_oldest_that_has_all_of_it(
     free: list[str], size: str, of: str | None
 ) -> None:
-    """Never of parts of several: where no trade has the size free, it is of what no trade owns."""
+    """Never from parts of several: if no trade has the size free, it is from the pool."""
     trades = [TradeLeft(f"trade {number}", Decimal(left)) for number, left in enumerate(free)]
     assert sold_from(trades, Decimal(size)) == of

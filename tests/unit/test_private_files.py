@@ -1,4 +1,4 @@
-"""Who may read and write files: ours, those with secrets in them, and the settings file (SAFE-4)."""
+"""Who may read and write our files, those with secrets, and the settings file (SAFE-4)."""
 
 import contextlib
 import fcntl
@@ -46,7 +46,7 @@ SENDER = {
 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Settings]:
-    """The settings of a file in which a key names this file; the file is the one in force."""
+    """The settings in a file in which a key names this file; the file is the one in force."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "none"))
 
@@ -61,7 +61,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Pat
 
 
 def test_every_file_that_a_setting_names_is_known_by_what_it_is() -> None:
-    """A setting for a file says whether it holds a secret, so none is forgotten where files are looked at."""
+    """A setting for a file states whether it holds a secret, so none is forgotten in checks of files."""
     marked = {
         leaf.key: [noted for noted in constraints(leaf.field) if isinstance(noted, FileUse)]
         for leaf in leaves(Settings(**SENDER))  # type: ignore[arg-type]  # as a file gives it
@@ -76,7 +76,7 @@ def test_every_file_that_a_setting_names_is_known_by_what_it_is() -> None:
 def test_a_secret_that_others_can_read_is_refused(
     key: str, mode: int, given: Callable[[str, Path], Settings], tmp_path: Path
 ) -> None:
-    """In every setting alike, with what to do about it; with mode 600 it is taken."""
+    """In every setting, with what to do about it; with mode 600 it is accepted."""
     file = tmp_path / "secret"
     file.write_text(KEY)
     file.chmod(mode)
@@ -95,7 +95,7 @@ def test_every_process_refuses_it_alike(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The same sentence before anything is started, exit code 2; the doctor finds it among other things."""
+    """The same sentence before anything is started, exit code 2; the doctor reports it among other checks."""
     file = tmp_path / "secret"
     file.write_text(KEY)
     file.chmod(0o644)
@@ -108,7 +108,7 @@ def test_every_process_refuses_it_alike(
 
 
 def test_what_containers_mount_is_taken_where_a_setting_names_the_folder(tmp_path: Path) -> None:
-    """There a secret may be readable by all; beside it, and below a folder of a similar name, it may not."""
+    """In that folder a secret may be readable by all; beside it, and below a folder of a similar name, it may not."""
     for folder in ("secrets", "secrets-too"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "token").write_text("x")
@@ -123,14 +123,14 @@ def test_what_containers_mount_is_taken_where_a_setting_names_the_folder(tmp_pat
 
 
 def test_a_secret_that_is_not_there_is_said(tmp_path: Path) -> None:
-    """A missing file and a folder in its place are clauses, too."""
+    """A missing file and a folder in its place are reported, too."""
     assert secret_file_problem(tmp_path / "none") == "there is no such file"
     assert secret_file_problem(tmp_path) == "can't be read (Is a directory)"
 
 
 @AS_ROOT
 def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
-    """Whoever owns a secret or a settings file can change it; root and we are nobody else."""
+    """The owner of a secret or a settings file can change it; only root and this user are trusted."""
     file = tmp_path / "bottrader.toml"
     file.write_text("")
     file.chmod(0o600)
@@ -142,7 +142,7 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
 
 @AS_ROOT
 def test_another_users_link_to_a_file_of_ours_is_refused(tmp_path: Path) -> None:
-    """He would choose which of our files counts, and could let the name lead elsewhere while it is read."""
+    """The link's owner could choose which of our files is used, and redirect the name while it is read."""
     ours, link = tmp_path / "ours.toml", tmp_path / "bottrader.toml"
     ours.write_text("")
     ours.chmod(0o600)
@@ -155,7 +155,7 @@ def test_another_users_link_to_a_file_of_ours_is_refused(tmp_path: Path) -> None
 
 @AS_ROOT
 def test_a_settings_file_is_judged_by_what_is_read(tmp_path: Path) -> None:
-    """A name that leads to another user's file for a moment only is no way to have his settings read."""
+    """A name that points to another user's file only for a moment doesn't get that file used."""
     theirs, ours, name = (tmp_path / part for part in ("theirs.toml", "ours.toml", "bottrader.toml"))
     for file in (theirs, ours):
         file.write_text(f"[exits]\nhard_stop_pct = {1 if file is ours else 2}\n")
@@ -186,7 +186,7 @@ def test_a_settings_file_is_judged_by_what_is_read(tmp_path: Path) -> None:
 
 @AS_ROOT
 async def test_a_data_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    """He could put any ledger, certificate or token into it later; nothing is made in it."""
+    """Its owner could later put any ledger, certificate or token into it; nothing is created in it."""
     folder = tmp_path / "data"
     folder.mkdir()
     os.chown(folder, 12345, 12345)
@@ -199,7 +199,7 @@ async def test_a_data_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 @AS_ROOT
 @pytest.mark.parametrize("theirs", ["data", "data/stack.json"])
 def test_a_stack_that_another_user_says_runs_is_not_believed(theirs: str, tmp_path: Path) -> None:
-    """Commands would talk to his database and Temporal, and say that all is halted and sold."""
+    """Commands would use that user's database and Temporal, and report everything as halted and sold."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
     (folder / STACK_FILE).write_text('{"mode": "paper"}')
@@ -212,7 +212,7 @@ def test_a_stack_that_another_user_says_runs_is_not_believed(theirs: str, tmp_pa
 
 
 def test_a_data_folder_that_everybody_writes_to_is_refused(tmp_path: Path) -> None:
-    """Unless each may only take away what is his own, as in /tmp."""
+    """Unless users can only remove their own files, as in /tmp."""
     tmp_path.chmod(0o777)
     assert "chmod o-w" in str(folder_problem(tmp_path))
     tmp_path.chmod(0o1777)
@@ -221,7 +221,7 @@ def test_a_data_folder_that_everybody_writes_to_is_refused(tmp_path: Path) -> No
 
 @AS_ROOT
 def test_another_users_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    """A named pipe in the settings file's place is refused before it is opened, which would take for ever."""
+    """A named pipe in place of the settings file is refused before it is opened, which would block forever."""
     pipe = tmp_path / "bottrader.toml"
     os.mkfifo(pipe, 0o600)
     os.chown(pipe, 12345, 12345)
@@ -233,7 +233,7 @@ def test_another_users_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_settings_file_that_others_can_write_is_refused(
     mode: int, given: Callable[[str, Path], Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It names a strategy, so whoever writes it runs code: on paper and in live, one sentence, exit code 2."""
+    """It names a strategy, so its writer runs code: on paper and in live, one sentence, exit code 2."""
     given("exchange.ca_file", tmp_path / "bottrader.toml")
     file = tmp_path / "bottrader.toml"
     for text in ("", "mode = 'live'\n[exchange]\nkey_file = '/none'\n"):
@@ -248,7 +248,7 @@ def test_a_settings_file_that_others_can_write_is_refused(
 
 
 def test_a_settings_file_in_a_folder_where_everybody_writes_is_refused(tmp_path: Path) -> None:
-    """Everybody could put another one in its place, unless the folder is sticky, as /tmp is."""
+    """Anybody could replace it, unless the folder is sticky, as /tmp is."""
     file = tmp_path / "open" / "bottrader.toml"
     file.parent.mkdir()
     file.write_text("")
@@ -260,7 +260,7 @@ def test_a_settings_file_in_a_folder_where_everybody_writes_is_refused(tmp_path:
 
 
 def test_only_what_is_ours_is_tightened(tmp_path: Path) -> None:
-    """Files and folders of the names that are given, and below; nothing else, and nothing that a link leads to."""
+    """Only files and folders of the given names, and below; nothing else, and no targets of links."""
     for name in ("logs/old/a.log", "temporal.db-wal", "mine/notes", "outside"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
@@ -273,7 +273,7 @@ def test_only_what_is_ours_is_tightened(tmp_path: Path) -> None:
 
 
 def test_what_a_command_writes_is_its_owners_alone(tmp_path: Path) -> None:
-    """Whatever the umask: a written settings file can be read by nobody else, also in place of an open one."""
+    """For any umask: only the owner can read a written settings file, also if it replaces an open one."""
     for again in ((), ("--force",)):
         done = subprocess.run(
             ["sh", "-c", 'umask 0; exec "$@"', "sh", *python_module("cli.main", "config", "init", *again)],

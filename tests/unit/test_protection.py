@@ -1,4 +1,4 @@
-"""Where protection rests at the exchange, and which leg of it has filled."""
+"""Prices of protection at the exchange, and which leg of it has filled."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_prices_are_on_the_tick_and_never_act_early(price: Decimal, fraction: De
 
 
 def test_a_stop_that_would_not_protect_is_refused() -> None:
-    """A price so small that the tick swallows the distance has no stop."""
+    """If the tick rounds the distance of a very low price away, there is no stop."""
     with pytest.raises(ValueError, match="does not protect"):
         protective_prices(STOP, D("0.01"), D("0.05"), D("0.01"))
 
 
 def test_the_stop_makes_room_for_costs_and_swings() -> None:
-    """Taker fee, spread and one ATR come on top, at most the configured stop once more; without ATR it is as it is."""
+    """Taker fee, spread and one ATR are added, at most the configured stop once more; without ATR it is unchanged."""
     known = {"taker_fee": D("0.006"), "spread": D(10), "price": D(50000)}
     assert stop_fraction(D("0.05"), atr=D(200), **known) == D("0.05") + D("0.006") + D("0.0042")
     assert stop_fraction(D("0.05"), atr=D(20000), **known) == D("0.10")
@@ -54,7 +54,8 @@ def test_the_stop_makes_room_for_costs_and_swings() -> None:
 
 
 def test_the_price_tells_which_leg_sold() -> None:
-    """At its limit or better it was the target; any piece below makes it the stop; a stop-limit is always a stop."""
+    """A fill at its limit or better was the target; any piece below makes it the stop; a stop-limit is always a
+    stop."""
     target = (ProtectionRole.TAKE_PROFIT, ExitReason.TP)
     stop = (ProtectionRole.STOP_LOSS, ExitReason.HARD_STOP)
     assert leg_of(ProtectionRole.OCO, D(102), D(2), D(204)) == target
@@ -63,7 +64,7 @@ def test_the_price_tells_which_leg_sold() -> None:
 
 
 def test_it_is_a_setting_of_a_trigger_and_off_by_default() -> None:
-    """Without a setting nothing rests; what is left out comes from the trigger's exits."""
+    """Without a setting nothing rests; missing values are from the trigger's exits."""
     settings = Settings.model_validate(
         {
             "triggers": {

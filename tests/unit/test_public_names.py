@@ -1,4 +1,4 @@
-"""`__all__` says what a module is for: whatever other modules take from it is named there."""
+"""`__all__` lists a module's public names: all that other modules import."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _modules() -> dict[str, ast.Module]:
 
 
 def _named(tree: ast.Module) -> set[str] | None:
-    """What `__all__` lists; None without one."""
+    """The names in `__all__`; None without one."""
     for line in tree.body:
         if isinstance(line, ast.Assign) and any(isinstance(to, ast.Name) and to.id == "__all__" for to in line.targets):
             return set(ast.literal_eval(line.value))

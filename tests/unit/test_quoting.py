@@ -1,4 +1,4 @@
-"""Where quotes are put, and where not: pure."""
+"""Where quotes are placed, and where not: pure rules."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ sizes = st.decimals("0.001", "50", places=4)
 
 @st.composite
 def markets(draw: st.DrawFn) -> QuoteFacts:
-    """Any market with two sides, any limits, any inventory, with or without quotes that rest."""
+    """Any market with two sides, any limits, any inventory, with or without resting quotes."""
     bid = draw(prices)
     ask = bid * (1 + draw(st.decimals("0.0001", "0.2", places=4)))
     ask = max(ask.quantize(D("0.01")), bid + D("0.01"))
@@ -98,8 +98,8 @@ def markets(draw: st.DrawFn) -> QuoteFacts:
 
 @given(markets())
 def test_what_is_placed_holds_every_limit(facts: QuoteFacts) -> None:
-    """No quote crosses the touch, leaves the increments, pays less than fees and profit, goes above the inventory's
-    limit, sells more than its lot or below its cost; and nothing is placed beside a quote that still rests.
+    """No quote crosses the touch, is off the increments, earns less than fees and profit, exceeds the inventory limit,
+    sells more than its lot or below its cost; and nothing is placed beside a quote that still rests.
     """
     plan = quote_plan(facts)
     bid, ask = facts.bids[0], facts.asks[0]
@@ -129,13 +129,13 @@ def test_what_is_placed_holds_every_limit(facts: QuoteFacts) -> None:
         kept = next(item for item in facts.resting if item.order_key == key)
         if kept.side is Side.BUY:
             assert facts.inventory * fair + kept.left * kept.price <= facts.rules.max_inventory
-    # Every quote that rests is either kept or taken away.
+    # Every resting quote is either kept or cancelled.
     assert {*plan.keep, *plan.cancel} == {item.order_key for item in facts.resting}
 
 
 @given(markets())
 def test_a_round_trip_at_both_prices_earns_the_least_profit(facts: QuoteFacts) -> None:
-    """Buying at the bid and selling at the ask brings the minimum profit after both maker fees."""
+    """Buying at the bid and selling at the ask earns the minimum profit after both maker fees."""
     plan = quote_plan(replace(facts, resting=[], lots=[SellableLot("t1", D(1))], inventory=D(0)))
     by_side = {wanted.side: wanted.price for wanted in plan.place}
     if len(by_side) == 2:
@@ -146,7 +146,7 @@ def test_a_round_trip_at_both_prices_earns_the_least_profit(facts: QuoteFacts) -
 
 
 def test_both_sides_join_a_wide_market() -> None:
-    """With something to sell, both sides are quoted at the touch of a market that pays."""
+    """With something to sell, both sides are quoted at the touch of a profitable market."""
     plan = quote_plan(replace(FACTS, lots=[SellableLot("t1", D("0.001"), D(49000))]))
     assert [(item.side, item.price) for item in plan.place] == [(Side.BUY, D(49800)), (Side.SELL, D(50200))]
     assert plan.place[1].entry_key == "t1"
@@ -168,7 +168,7 @@ def test_inventory_leans_both_prices_down_and_ends_the_buying() -> None:
 
 
 def test_reasons_have_numbers() -> None:
-    """Spread and volume that don't do are named with what was measured and what was needed."""
+    """Insufficient spread and volume are named with the measured and the required value."""
     narrow = quote_plan(replace(FACTS, asks=levels(D(49900), D(1))))
     assert narrow.ask.code is QuoteCode.SPREAD_TOO_NARROW
     assert narrow.ask.sentence == (
@@ -183,7 +183,7 @@ def test_reasons_have_numbers() -> None:
 
 
 def test_what_stops_everything_takes_away_what_rests() -> None:
-    """Each reason that needs no prices has its name, and every quote that rests is cancelled for it."""
+    """Each reason that needs no prices has its name, and every resting quote is cancelled for it."""
     resting = [Resting("b", Side.BUY, D(49800), D("0.001"))]
     stops = {
         QuoteCode.DISABLED: {"disabled": "switched off"},
@@ -203,7 +203,8 @@ def test_what_stops_everything_takes_away_what_rests() -> None:
 
 
 def test_a_quote_stays_until_the_market_moves_or_its_life_ends() -> None:
-    """Within the threshold it is kept; beyond it, or about to expire, it is taken away and nothing is placed beside."""
+    """Within the threshold it is kept; beyond it, or about to expire, it is cancelled and nothing is placed beside
+    it."""
     near = Resting("b", Side.BUY, D("49790"), D("0.001"), life=D(30))
     assert quote_plan(replace(FACTS, resting=[near])).keep == ("b",)
     for old in (replace(near, price=D(49700)), replace(near, life=D(14))):
@@ -217,7 +218,7 @@ def test_a_quote_stays_until_the_market_moves_or_its_life_ends() -> None:
 
 
 def test_the_oldest_lot_that_the_market_pays_for_is_sold_first() -> None:
-    """A lot above the market waits at its own cost; a younger one that can be sold now goes before it."""
+    """A lot above the market waits at its own cost; a younger one that can be sold now is sold before it."""
     dear, cheap, cheaper = (
         SellableLot("dear", D("0.001"), D(52000)),
         SellableLot("cheap", D("0.001"), D(49000)),
@@ -226,13 +227,13 @@ def test_the_oldest_lot_that_the_market_pays_for_is_sold_first() -> None:
     assert quote_plan(replace(FACTS, lots=[dear, cheap, cheaper])).place[1].entry_key == "cheap"
     alone = quote_plan(replace(FACTS, lots=[dear])).place[1]
     assert alone.price >= D(52000) * D("1.001") / (1 - FACTS.maker)
-    # One that rests for another lot at the same price is left alone.
+    # A quote that rests for another lot at the same price is kept.
     resting = Resting("a", Side.SELL, D(50200), D("0.001"), entry_key="c", life=D(30))
     assert quote_plan(replace(FACTS, lots=[cheap, cheaper], resting=[resting])).keep == ("a",)
 
 
 def test_the_market_is_read_without_our_own_orders() -> None:
-    """Our size is taken out of its level, and a level that is only ours is not there."""
+    """Our size is subtracted from its level, and a level that is only ours is removed."""
     own = [Resting("b", Side.BUY, D(10), D(2))]
     assert without_own([Level(D(10), D(5)), Level(D(9), D(1))], own, Side.BUY)[0] == Level(D(10), D(3))
     assert without_own([Level(D(10), D(2)), Level(D(9), D(1))], own, Side.BUY) == [Level(D(9), D(1))]
@@ -240,11 +241,11 @@ def test_the_market_is_read_without_our_own_orders() -> None:
 
 
 def test_the_micro_price_leans_to_the_thin_side() -> None:
-    """More to buy than to sell: nearer to the ask."""
+    """With more to buy than to sell it is nearer to the ask."""
     assert micro_price(Level(D(100), D(3)), Level(D(102), D(1))) == D("101.5")
 
 
 def test_one_book_has_two_names() -> None:
-    """BTC-USD and BTC-USDC are one market; what is quoted in euros or tethers is another."""
+    """BTC-USD and BTC-USDC are one market; products in euros or tethers are others."""
     assert (dollar_twins("BTC-USD"), dollar_twins("BTC-USDC")) == (("BTC-USDC",), ("BTC-USD",))
     assert dollar_twins("BTC-EUR") == dollar_twins("BTC-USDT") == ()

@@ -1,4 +1,4 @@
-"""What one currency is worth in another follows from the venue's own product of the two, or isn't known."""
+"""A currency's rate in another is derived from the venue's product of the two, or unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from domain.rates import own_names, rate_from, rate_products
 
 
 def test_an_alias_is_one_to_one_and_nothing_else_is() -> None:
-    """USDC is taken for USD at the exchange; USDT has a price of its own."""
+    """USDC counts as USD at the exchange; USDT has its own price."""
     assert own_names("USD") == ("USD", "USDC")
     assert own_names("USDC") == ("USDC", "USD")
     assert own_names("EUR") == ("EUR",)
@@ -20,7 +20,7 @@ def test_an_alias_is_one_to_one_and_nothing_else_is() -> None:
 
 
 def test_the_product_that_is_priced_in_the_own_currency_comes_first() -> None:
-    """EUR in USD: EUR-USD tells it, else EUR-USDC, else the reciprocal of a product the other way round."""
+    """EUR in USD is from EUR-USD, else EUR-USDC, else the reciprocal of the inverse product."""
     assert list(rate_products("EUR", "USD")) == [
         ("EUR-USD", False), ("EUR-USDC", False), ("USD-EUR", True), ("USDC-EUR", True),
     ]  # fmt: skip
@@ -37,5 +37,5 @@ def test_a_rate_and_that_of_the_product_the_other_way_round_are_reciprocal(price
 
 @pytest.mark.parametrize("price", [None, Decimal(0), Decimal(-1)])
 def test_no_price_is_no_rate(price: Decimal | None) -> None:
-    """Nothing is worth nothing, or as much as itself, because nobody knows a price."""
+    """Without a price the rate is unknown, neither zero nor one."""
     assert rate_from(price, reciprocal=False) is rate_from(price, reciprocal=True) is None

@@ -1,4 +1,4 @@
-"""Reconcile's decisions, as a table: what the journal says, what the exchange shows, and what is to be done."""
+"""Reconcile's decisions as a table: the journal, the exchange, and the action."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "a" * 32
 
 
 def report(status: str, size: str = "0", price: str = "100") -> Report:
-    """A status with what has traded."""
+    """A status with its filled size."""
     return Report(AttemptStatus(status), Totals(Decimal(size), Decimal(size) * Decimal(price)))
 
 
@@ -59,7 +59,7 @@ class Scenario:
     source: StatusSource | None = field(default=None)
 
     def findings(self) -> list[Finding]:
-        """What `compare` says."""
+        """The result of `compare`."""
         return compare(
             Journal(self.ours, self.booked, self.derived), Records(NOW, self.theirs, self.executions, self.products)
         )
@@ -240,7 +240,7 @@ TABLE = [
 
 @pytest.mark.parametrize("scenario", TABLE, ids=[item.name for item in TABLE])
 def test_each_scenario_is_decided_as_the_table_says(scenario: Scenario) -> None:
-    """Every pair of views leads to the named differences and actions, and to no other."""
+    """Each pair of views leads to exactly the named differences and actions."""
     findings = scenario.findings()
     assert tuple((item.difference, item.action) for item in findings) == scenario.expected
     for item in findings:
@@ -298,7 +298,7 @@ _reports = st.builds(
 
 @given(ours=_reports, theirs=_reports)
 def test_recording_what_was_found_leaves_nothing_to_record(ours: Report, theirs: Report) -> None:
-    """Once a report is merged, the same look finds the journal level with it or ahead of it."""
+    """Once a report is merged, the same comparison finds the journal equal or ahead."""
     scenario = Scenario(
         "any",
         (known("OPEN", report=ours),),

@@ -1,4 +1,4 @@
-"""Stops, targets and limits that may not be meant: a sentence each, and silence for everything that is."""
+"""Stops, targets and limits that may be mistakes: a sentence for each, and none for valid ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRIP = RoundTrip(D("0.006"), D("0.0002"), known=True)
 
 
 def test_a_stop_of_a_twentieth_of_a_percent_is_asked_about() -> None:
-    """0.05 was typed for 5: the sentence has the distance, what a round trip costs, and what may be meant."""
+    """0.05 was typed for 5: the sentence has the distance, the cost of a round trip, and the likely meaning."""
     found = near_levels(ExitRules(hard_stop=D("0.0005"), soft_stop=D("0.0003")), TRIP)
     assert found["hard_stop"] == (
         "the hard stop at 0.05 % is within the cost of a round trip: 1.22 % (2 × 0.6 % taker fee, spread 0.02 %); "
@@ -32,7 +32,8 @@ def test_a_stop_of_a_twentieth_of_a_percent_is_asked_about() -> None:
 
 @given(st.decimals(D("0.0001"), D("0.09"), places=6), st.decimals(0, D("0.02"), places=6))
 def test_only_what_is_nearer_than_the_costs_is_told(distance: Decimal, taker: Decimal) -> None:
-    """Every level by the same measure, and a level at the costs or beyond never; a target that is off is none."""
+    """Every level nearer than the costs is reported by the same rule, none at or beyond them; a target of zero is
+    off."""
     trip = RoundTrip(taker)
     rules = ExitRules(hard_stop=distance * 2, soft_stop=distance, trailing_arm=distance, take_profit=distance)
     near = distance < 2 * taker
@@ -43,7 +44,7 @@ def test_only_what_is_nearer_than_the_costs_is_told(distance: Decimal, taker: De
 
 
 def test_a_moved_stop_that_secures_a_gain_is_no_mistake() -> None:
-    """Half a percent below the entry price: told while the market is there, not when it is 20 % above."""
+    """Half a percent below the entry price is reported while the market is there, not when it is 20 % above."""
     levels = {"hard_stop": D("99.5"), "take_profit": D("100.5"), "soft_stop": None}
     assert len(list(near_stops(D(100), D(100), levels, TRIP))) == 2
     assert [line.partition(" at ")[0] for line in near_stops(D(100), D(120), levels, TRIP)] == ["the target"]
@@ -61,7 +62,7 @@ def test_a_moved_stop_that_secures_a_gain_is_no_mistake() -> None:
     ],
 )
 def test_a_limit_far_from_the_market_is_told(side: Side, limit: str, words: str) -> None:
-    """More than a tenth away on either side, with what such an order does; nearer, or without a market, nothing."""
+    """More than a tenth away on either side, with the order's effect; nearer, or without a market, nothing."""
     found = far_limit(side, D(limit), D(50000), D(50001))
     assert words in found
     assert bool(found) == bool(words)
@@ -69,7 +70,7 @@ def test_a_limit_far_from_the_market_is_told(side: Side, limit: str, words: str)
 
 
 def test_settings_are_told_by_their_keys_once() -> None:
-    """What is shipped has nothing to say; what a trigger takes from [exits] is told there only, its own at its key."""
+    """The defaults have no warning; a value that a trigger inherits from [exits] is reported there only."""
     shipped = Settings()
     assert list(near_costs(shipped, assumed_round_trip(shipped))) == []
     given = Settings.model_validate(
@@ -94,7 +95,7 @@ def test_settings_are_told_by_their_keys_once() -> None:
 def test_config_check_warns_and_refuses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A stop of 0.05 % can be used: exit code 0, and a warning on stderr that asks whether 5 was meant."""
+    """A stop of 0.05 % is accepted: exit code 0, and a warning on stderr that asks whether 5 was meant."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "none"))
     (tmp_path / "bottrader.toml").write_text("[exits]\nhard_stop_pct = 0.05\nsoft_stop_pct = 0.03\n")

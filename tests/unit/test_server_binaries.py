@@ -18,7 +18,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_without_go_one_sentence_says_what_to_do(machine: Path) -> None:
-    """Exit code 3, and the cache stays as it was."""
+    """Exit code 3, and the cache is unchanged."""
     said: list[str] = []
     with pytest.raises(UserError, match="install Go") as caught:
         await server_binaries.ensure_async(["temporal-server"], said.append)
@@ -28,7 +28,7 @@ async def test_without_go_one_sentence_says_what_to_do(machine: Path) -> None:
 
 
 def test_what_is_there_is_not_built_again(machine: Path) -> None:
-    """Nothing is said and nothing is done for programs that the cache has."""
+    """Nothing is printed and nothing done for programs in the cache."""
     program = server_binaries.cached("ui-server")
     program.parent.mkdir(parents=True)
     program.touch()
@@ -38,7 +38,7 @@ def test_what_is_there_is_not_built_again(machine: Path) -> None:
 
 
 def test_only_what_is_missing_is_built(machine: Path) -> None:
-    """A Go that "installs" what it is asked for is asked once for each missing program."""
+    """A fake Go is called once for each missing program."""
     go = machine / "path" / "go"
     go.write_text(
         "#!/bin/sh\n"

@@ -25,7 +25,7 @@ from workers.temporal_connection import connect
 
 
 def problems_of(text: str, tmp_path: Path, environ: dict[str, str] | None = None) -> list[str]:
-    """What is wrong with a file that says `text`."""
+    """The errors of a file with `text`."""
     file = tmp_path / "bottrader.toml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -54,7 +54,7 @@ def test_defaults_are_the_required_ones() -> None:
 
 
 def test_environment_wins_over_the_file(tmp_path: Path) -> None:
-    """The same key in both: the environment's value counts, the file's other keys stay."""
+    """With the same key in both the environment's value counts; the file's other keys stay."""
     file = tmp_path / "bottrader.toml"
     file.write_text('account = "file"\n[exits]\nhard_stop_pct = 6\nsoft_stop_pct = 3\n')
     settings = load_settings(file, {"BOTTRADER_EXITS__HARD_STOP_PCT": "7.5"})
@@ -72,13 +72,13 @@ def test_usual_names_of_servers_are_read(tmp_path: Path) -> None:
 
 
 def test_named_file_must_exist(tmp_path: Path) -> None:
-    """A file that is asked for and not there is an error, not an empty one."""
+    """A named file that is missing is an error, not an empty file."""
     with pytest.raises(ConfigError, match="there is no such file"):
         load_settings(tmp_path / "none.toml", {})
 
 
 def test_password_may_come_from_a_file(tmp_path: Path) -> None:
-    """The address has no password, the file has it, and the result is for asyncpg."""
+    """The address has no password, the file has it, and the result is in asyncpg's form."""
     (tmp_path / "password").write_text("s3cret/@\n")
     environ = {
         "DATABASE_URL": "postgresql://postgres@db:5432/bottrader",
@@ -133,25 +133,25 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_each_mistake_is_one_sentence(text: str, expected: str, tmp_path: Path) -> None:
-    """The sentence names the key and what is allowed or meant; it doesn't repeat the value."""
+    """The sentence names the key and what is allowed; it doesn't repeat the value."""
     assert problems_of(text, tmp_path) == [expected]
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    """Nobody has to start the program once for every mistake."""
+    """Nobody has to start the program once for each mistake."""
     found = problems_of("acount = 'x'\n[watcher]\nshards = 0\n", tmp_path, {"BOTTRADER_MODUS": "live"})
     assert len(found) == 3
 
 
 def test_secrets_are_not_repeated_in_messages(tmp_path: Path) -> None:
-    """A wrong database address is not printed: it may have a password in it."""
+    """A wrong database address is not printed: it may contain a password."""
     (sentence,) = problems_of("[database]\nurl = 'mysql://me:hunter2@h/d'", tmp_path)
     assert "hunter2" not in sentence
     assert "needs PostgreSQL" in sentence
 
 
 def test_live_mode_needs_keys() -> None:
-    """Real trading is never started by half a configuration."""
+    """Real trading is never started with an incomplete configuration."""
     with pytest.raises(ConfigError, match=r"exchange\.key_file"):
         load_settings(environ={"BOTTRADER_MODE": "live"})
     live = load_settings(environ={"BOTTRADER_MODE": "live", "BOTTRADER_EXCHANGE__KEY_FILE": "/keys.json"})
@@ -165,7 +165,7 @@ def test_paper_mode_without_an_exchange_says_how_to_get_one() -> None:
 
 
 def test_file_changes_single_keys_of_a_default_trigger(tmp_path: Path) -> None:
-    """What the file leaves out of a known trigger keeps its default, and its own exits win over [exits]."""
+    """Keys missing in the file for a known trigger keep their defaults, and its own exits win over [exits]."""
     file = tmp_path / "bottrader.toml"
     file.write_text("[triggers.roc_momo]\nexpiry_s = 30\n[triggers.passive_mm]\nsize_base = 0.01\n")
     settings = load_settings(file, {})
@@ -177,26 +177,26 @@ def test_file_changes_single_keys_of_a_default_trigger(tmp_path: Path) -> None:
 
 
 def test_written_sample_is_valid_and_changes_nothing(tmp_path: Path) -> None:
-    """`config init` writes a file with which everything is as without it."""
+    """`config init` writes a file that changes nothing."""
     file = tmp_path / "bottrader.toml"
     file.write_text(sample())
     assert load_settings(file, {}) == Settings()
 
 
 def uncommented() -> dict[str, Any]:
-    """The sample with every # taken away that stands before a key or a section, read."""
+    """The sample with every # before a key or a section removed, parsed."""
     keys = re.compile(r"#(\[|[\w\"'-]+ = )")
     return tomllib.loads("\n".join(line[1:] if keys.match(line) else line for line in sample().splitlines()))
 
 
 def test_uncommented_sample_is_valid_too(tmp_path: Path) -> None:
-    """Every line of the sample can be used by taking its # away, and says the default."""
+    """Every line of the sample can be used by removing its #, and has the default."""
     assert Settings(**uncommented()) == Settings()
 
 
 @pytest.mark.parametrize("section", [*Settings.model_fields])
 def test_sample_has_every_key_of_a_section(section: str) -> None:
-    """Each setting is in the sample, in its place, with its default and an explanation of itself."""
+    """Each setting is in the sample, in its place, with its default and an explanation."""
     tree, lines = uncommented(), sample().splitlines()
     own = [leaf for leaf in leaves(Settings()) if leaf.key.partition(".")[0] == section]
     assert own or section in sample()
@@ -216,12 +216,12 @@ def test_sample_has_every_key_of_a_section(section: str) -> None:
 
 
 def load_toml(value: object) -> object:
-    """A setting's value as a file that has it reads."""
+    """A setting's value as it is in a file."""
     return tomllib.loads(f"value = {toml_value(value)}")["value"]
 
 
 def test_sample_explains_unit_and_range() -> None:
-    """Above a key stand its meaning, its unit where the meaning doesn't say it, and what it may be."""
+    """Above a key are its meaning, its unit if the meaning doesn't have it, and the allowed values."""
     text = sample()
     assert "# gain at which the trailing stop arms [percent, above 0 and below 100]\n#trailing_arm_pct = 3.5\n" in text
     assert "# a LIMIT exit is re-priced after this long [seconds, above 0 and at most 86400]\n" in text
@@ -242,7 +242,7 @@ ONLY_ON_PAPER = {
 
 
 def marked(section: type[BaseModel], prefix: str = "") -> set[str]:
-    """Keys that are marked PaperOnly, in and below a section."""
+    """Keys marked PaperOnly, in and below a section."""
     found = set()
     for name, field in section.model_fields.items():
         if any(isinstance(noted, PaperOnly) for noted in constraints(field)):
@@ -253,13 +253,13 @@ def marked(section: type[BaseModel], prefix: str = "") -> set[str]:
 
 
 def test_every_setting_for_trying_has_a_value_that_live_refuses() -> None:
-    """Whoever marks a setting PaperOnly adds a value of it to the test below."""
+    """Each setting marked PaperOnly has a value in the test below."""
     assert marked(Settings) == set(ONLY_ON_PAPER)
 
 
 @pytest.mark.parametrize(("key", "value"), ONLY_ON_PAPER.items())
 def test_live_mode_refuses_what_is_for_trying(key: str, value: object) -> None:
-    """The value is fine on paper, and with mode = live the sentence names key and why."""
+    """The value is accepted on paper, and with mode = live the sentence names key and reason."""
     *above, name = key.split(".")
     own: dict[str, Any] = {name: value}
     given = {above[0]: own} if above else own
@@ -273,7 +273,7 @@ def test_live_mode_refuses_what_is_for_trying(key: str, value: object) -> None:
 
 
 def test_live_mode_takes_the_venues_own_addresses() -> None:
-    """Real hosts over TLS, a longer wait for proof, and no crash point of a test."""
+    """Real hosts over TLS, a longer wait for proof of absence, and no crash point of a test."""
     given = {
         "mode": "live",
         "exchange": {"key_file": "/k", "rest": "api.coinbase.com", "stream": "wss://advanced-trade-ws.coinbase.com"},
@@ -288,7 +288,7 @@ def test_live_mode_takes_the_venues_own_addresses() -> None:
 
 
 def test_all_that_live_refuses_is_told_at_once() -> None:
-    """One sentence each, and one for the keys that are missing."""
+    """One sentence each, and one for the missing keys."""
     with pytest.raises(ConfigError) as refused:
         load_settings(environ={"BOTTRADER_MODE": "live", "BOTTRADER_SPEED": "9", "BOTTRADER_EXCHANGE__REST": "h:1"})
     speed, rest, key = refused.value.problems
@@ -322,7 +322,7 @@ def test_all_that_live_refuses_is_told_at_once() -> None:
     ],
 )
 def test_mistakes_are_told_in_words(text: str, words: str, tmp_path: Path) -> None:
-    """Where the key belongs, what it may be, and the line that is wrong; never a secret."""
+    """Where the key belongs, what it may be, and the wrong line; never a secret."""
     (sentence,) = problems_of(text, tmp_path)
     assert words in sentence
     assert "hunter2" not in sentence
@@ -330,7 +330,7 @@ def test_mistakes_are_told_in_words(text: str, words: str, tmp_path: Path) -> No
 
 
 def test_numbers_of_a_file_are_exact(tmp_path: Path) -> None:
-    """What a file says is not rounded on its way: no binary fraction comes between."""
+    """A file's numbers are not rounded: they are never converted to binary fractions."""
     file = tmp_path / "bottrader.toml"
     file.write_text("[triggers.manual]\nsize_quote = 1234567890.123456789012\n")
     assert load_settings(file, {}).triggers["manual"].size_quote == Decimal("1234567890.123456789012")
@@ -358,20 +358,20 @@ def test_numbers_of_a_file_are_exact(tmp_path: Path) -> None:
     ],
 )
 def test_what_may_change_while_workers_run(key: str, live: bool) -> None:
-    """Triggers, lists and limits may; what a process is made of may not."""
+    """Triggers, lists and limits may change; the process's own parameters may not."""
     found = find(Settings, key.split("."))
     assert found.field is not None
     assert found.live is live
 
 
 def test_no_live_setting_holds_a_secret() -> None:
-    """What is changed by command is stored and shown as it is, so secrets are none of it."""
+    """Settings changed by command are stored and shown unmasked, so none is a secret."""
     assert not [leaf.key for leaf in leaves(Settings()) if leaf.live and holds_secret(leaf.field.annotation)]
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_no_environment_value_escapes_as_a_traceback(name: str, value: str) -> None:
-    """Whatever an environment variable says, the result is settings or a ConfigError."""
+    """For any value of an environment variable, the result is settings or a ConfigError."""
     for key in (f"BOTTRADER_{name.upper()}", "BOTTRADER_SPEED", "BOTTRADER_SYMBOLS__ALLOW", "DATABASE_URL"):
         try:
             load_settings(environ={key: value})
@@ -380,7 +380,7 @@ def test_no_environment_value_escapes_as_a_traceback(name: str, value: str) -> N
 
 
 def test_profile_of_the_temporal_command_is_read(tmp_path: Path) -> None:
-    """TEMPORAL_PROFILE names address and namespace; TEMPORAL_ADDRESS wins; an unknown profile is a sentence."""
+    """TEMPORAL_PROFILE gives address and namespace; TEMPORAL_ADDRESS wins; an unknown profile is a sentence."""
     file = tmp_path / "temporal.toml"
     file.write_text('[profile.prod]\naddress = "cloud.example:7233"\nnamespace = "trading"\n')
     environ = {"TEMPORAL_CONFIG_FILE": str(file), "TEMPORAL_PROFILE": "prod"}
@@ -411,7 +411,7 @@ VALUES = st.lists(
 
 @given(KEYS, VALUES, st.sampled_from(["set", "add", "remove"]))
 def test_a_change_is_a_sentence_or_comes_back_from_storage_as_it_was(key: str, values: list[str], edit: Edit) -> None:
-    """Whatever is typed: it is refused in words, or what is stored as JSON gives the same settings when it is read."""
+    """Any input is refused in words, or stored as JSON that gives the same settings when read."""
     sources = SettingSources()
     try:
         proposed = propose(sources, key, values, edit)
@@ -424,7 +424,7 @@ def test_a_change_is_a_sentence_or_comes_back_from_storage_as_it_was(key: str, v
 
 @pytest.mark.parametrize("text", ["1_0", "\u0661", "\uff14", "0_4.5"])
 def test_a_number_that_is_typed_is_plain_digits(text: str) -> None:
-    """What Python would read as another number than a person sees is refused in one sentence."""
+    """Text that Python reads as another number than a person sees is refused in one sentence."""
     with pytest.raises(ConfigError, match="must be a number in plain digits"):
         propose(SettingSources(), "exits.hard_stop_pct", [text])
     with pytest.raises(ConfigError, match="must be a number in plain digits"):
@@ -432,7 +432,7 @@ def test_a_number_that_is_typed_is_plain_digits(text: str) -> None:
 
 
 def test_items_are_put_on_a_list_and_taken_off_it() -> None:
-    """However they are written, none is on it twice."""
+    """In any spelling, no item is on the list twice."""
     sources = SettingSources(from_file={"symbols": {"block": ["BTC-USD"]}})
     assert propose(sources, "symbols.block", ["btc-usd", "eth-usd,sol-usd"], "add").value == [
         "BTC-USD",
@@ -444,7 +444,8 @@ def test_items_are_put_on_a_list_and_taken_off_it() -> None:
 
 
 def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
-    """An empty symbols.allow allows everything, so removing the last product is refused; emptying it has to be said."""
+    """An empty symbols.allow allows everything, so removing the last product is refused; emptying it must be
+    explicit."""
     sources = SettingSources()
     everything = [*build(sources).symbols.allow]
     assert propose(sources, "symbols.allow", everything[1:], "remove").value == everything[:1]
@@ -472,7 +473,7 @@ def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
     ],
 )
 def test_live_takes_the_exact_hosts_of_the_exchange_and_nothing_like_them(key_and_address: tuple[str, str]) -> None:
-    """A port, a login, a path, another or a longer name: each could be somebody else who reads the login."""
+    """A port, a login, a path, another or a longer name could each be another server that reads the login."""
     key, address = key_and_address
     with pytest.raises(ConfigError, match=r"exchange's|is the exchange|is not an address"):
         build(SettingSources(from_file={**LIVE_KEYS, "exchange": {"key_file": "/keys.json", key: address}}))
@@ -482,7 +483,7 @@ def test_live_takes_the_exact_hosts_of_the_exchange_and_nothing_like_them(key_an
 async def test_a_profile_without_tls_reaches_no_temporal_elsewhere_in_live(
     tls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A profile may have TLS; that it has is looked at before the connection, and nothing is said to the server."""
+    """A profile may have TLS, which is checked before the connection; nothing is sent to the server."""
     file = tmp_path / "temporal.toml"
     file.write_text(f'[profile.away]\naddress = "temporal.example.com:7233"\n{tls}\n')
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(file))
@@ -504,7 +505,7 @@ async def test_a_profile_without_tls_reaches_no_temporal_elsewhere_in_live(
     ],
 )
 def test_an_address_that_is_not_written_plainly_is_refused(host: str) -> None:
-    """Escaped or in other letters it is the real exchange to the libraries that ask it, and paper would spend money."""
+    """Escaped or in other case it is the real exchange for the client libraries, and paper would spend money."""
     for key, address in (("rest", host), ("stream", f"wss://{host}"), ("user_stream", f"wss://{host}/user")):
         with pytest.raises(ConfigError, match="is not an address"):
             build(SettingSources(from_file={"mode": "paper", "exchange": {key: address}}))
@@ -530,7 +531,7 @@ def test_a_paper_exchange_may_be_anywhere(host: str) -> None:
     ],
 )
 def test_live_reaches_no_server_elsewhere_without_tls(given: dict[str, Any], word: str) -> None:
-    """The sentence names what is missing and nothing of the address; paper may do as it likes."""
+    """The sentence names what is missing and nothing of the address; paper is unrestricted."""
     with pytest.raises(ConfigError) as refused:
         build(SettingSources(from_file={**LIVE_KEYS, **given}))
     assert word in refused.value.sentence
@@ -551,19 +552,19 @@ def test_live_reaches_no_server_elsewhere_without_tls(given: dict[str, Any], wor
     ],
 )
 def test_live_takes_servers_on_this_machine_by_tls_or_on_a_private_network(given: dict[str, Any]) -> None:
-    """A host on a network of its own has to be named for that."""
+    """A host on a private network must be named as one."""
     assert build(SettingSources(from_file={**LIVE_KEYS, **given})).mode == "live"
 
 
 def test_a_key_of_the_real_exchange_has_no_place_beside_paper() -> None:
-    """Paper without an exchange of its own named would hand the key to the stack's paper exchange, or forget it."""
+    """Paper without a named exchange would pass the key to the stack's paper exchange, or ignore it."""
     with pytest.raises(ConfigError, match=r"key_file is a key of the real exchange, but mode = paper"):
         build(SettingSources(from_file={"exchange": {"key_file": "/keys.json"}}))
     build(SettingSources(from_file={"exchange": {"key_file": "/keys.json", "rest": "127.0.0.1:8443"}}))
 
 
 def test_names_in_temporal_go_by_mode_unless_they_are_said() -> None:
-    """New ledgers of paper and live share no queue; what is given stays, and is known as given."""
+    """New ledgers of paper and live share no queue; given names stay, and are known as given."""
     assert Settings().temporal.orders_queue == "orders"
     live = build(SettingSources(from_file={**LIVE_KEYS, "temporal": {"streams_queue": "mine"}}))
     assert (live.temporal.namespace, live.temporal.orders_queue) == ("bottrader-live", "live-orders")

@@ -1,4 +1,4 @@
-"""Reads of the exchange that many share (`activities.venue.SharedRead`)."""
+"""Reads of the exchange shared by several callers (`activities.venue.SharedRead`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from activities.venue import SharedRead
 
 
 async def test_a_read_that_fails_after_everybody_has_gone_is_no_fault_of_the_program() -> None:
-    """Who asks waits for a moment only; that the exchange fails later is nobody's error in the background."""
+    """Callers wait for a moment only; a later failure of the exchange is not reported as a background error."""
     fails = asyncio.Event()
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))

@@ -1,4 +1,4 @@
-"""Sizes and prices that the exchange takes, always rounded in the safe direction."""
+"""Sizes and prices that the exchange accepts, always rounded in the safe direction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ positive = st.decimals(min_value="0.02", max_value=10**6, places=6, allow_nan=Fa
 
 @given(amounts)
 def test_sizes_are_rounded_down(wanted: Decimal) -> None:
-    """Never more than was asked, less than one increment less, and on the increment."""
+    """Never more than requested, less than one increment less, and on the increment."""
     size = sized(wanted, BTC)
     assert 0 <= wanted - size < BTC.base_increment
     assert size % BTC.base_increment == 0
@@ -50,7 +50,7 @@ def test_sizes_are_rounded_down(wanted: Decimal) -> None:
 
 @given(positive)
 def test_limit_prices_are_never_worse_than_asked(price: Decimal) -> None:
-    """A buy's price goes down, a sell's up, both to the tick."""
+    """A buy's price is rounded down, a sell's up, both to the tick."""
     buy, sell = limit_price(price, Side.BUY, BTC), limit_price(price, Side.SELL, BTC)
     assert buy <= price <= sell
     assert sell - buy in (0, BTC.price_increment)
@@ -59,7 +59,7 @@ def test_limit_prices_are_never_worse_than_asked(price: Decimal) -> None:
 
 @given(positive, positive, st.integers(min_value=1, max_value=1000))
 def test_post_only_prices_never_cross(wanted: Decimal, bid: Decimal, ticks: int) -> None:
-    """A post-only buy stays below the ask and a sell above the bid, whatever was wanted."""
+    """A post-only buy stays below the ask and a sell above the bid, for any requested price."""
     tick = BTC.price_increment
     bid = limit_price(bid, Side.BUY, BTC)
     quote = Quote("BTC-USD", bid, bid + ticks * tick, AT)
@@ -77,7 +77,7 @@ def test_a_post_only_price_that_does_not_cross_stays() -> None:
 
 @given(positive)
 def test_a_collar_gives_way_in_the_direction_of_the_trade(bid: Decimal) -> None:
-    """The stand-in for a market sell may go below the bid, for a market buy above the ask, on the tick."""
+    """The replacement for a market sell may be below the bid, for a market buy above the ask, on the tick."""
     bid = limit_price(bid, Side.SELL, BTC)
     quote = Quote("BTC-USD", bid, bid + BTC.price_increment, AT)
     sell = collar_price(quote, Side.SELL, Decimal("0.01"), BTC)
@@ -99,7 +99,7 @@ def test_a_collar_gives_way_in_the_direction_of_the_trade(bid: Decimal) -> None:
     ],
 )
 def test_the_exchanges_limits(size: str, price: str | None, gate: str | None) -> None:
-    """Minimum and maximum in base, minimum in quote where a price is known; the sentence names the limit."""
+    """Minimum and maximum in base, minimum in quote if a price is known; the sentence names the limit."""
     problem = size_problem(Decimal(size), None if price is None else Decimal(price), BTC)
     assert (problem[0] if problem else None) == gate
     if problem:
@@ -113,7 +113,7 @@ def test_dust_is_what_can_not_be_sold(size: Decimal) -> None:
 
 
 def test_dust_is_named_with_its_worth_and_the_minimum_that_it_misses() -> None:
-    """Too small in base or in quote currency; cents where there are any, and nothing about a worth nobody knows."""
+    """Too small in base or in quote currency; cents if there are any, and nothing about an unknown worth."""
     assert dust_sentence(Decimal("0.0002"), Decimal("2500.1"), BTC) == (
         "0.0002 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and remain as dust"
     )
@@ -125,7 +125,7 @@ def test_dust_is_named_with_its_worth_and_the_minimum_that_it_misses() -> None:
 def test_what_is_free_to_sell_is_what_the_exchange_takes_beside_a_claim(
     remaining: Decimal, claimed: Decimal, price: Decimal | None
 ) -> None:
-    """It is never more than what isn't claimed, and either nothing or an order that is not too small."""
+    """It is never more than the unclaimed size, and either nothing or an order that is not too small."""
     free = free_to_sell(remaining, claimed, price, BTC)
     assert free == 0 or free <= remaining - claimed
     problem = size_problem(free, price, BTC)
@@ -143,6 +143,6 @@ def test_what_is_free_to_sell_is_what_the_exchange_takes_beside_a_claim(
     ],
 )
 def test_dust_beside_a_claim_is_not_free(remaining: str, price: str | None, free: str) -> None:
-    """Below the increment, below the minimum, or nothing at all beside a claim of 0.01: nothing to sell."""
+    """Below the increment, below the minimum, or nothing at all with a claim of 0.01: nothing to sell."""
     known = None if price is None else Decimal(price)
     assert free_to_sell(Decimal(remaining), Decimal("0.01"), known, BTC) == Decimal(free)

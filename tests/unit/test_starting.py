@@ -1,4 +1,4 @@
-"""How workflows of orders and trades are started: by what is started, and not by who starts it."""
+"""How workflows of orders and trades are started: the same for every caller."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ GUARD = MonitorStart(
     ids=["a decided entry", "a decided exit", "an order of the ledger", "a monitor"],
 )
 def test_a_decision_that_has_completed_is_not_run_again(start: Start, policy: WorkflowIDReusePolicy) -> None:
-    """An order that was decided on runs again only after a failure; what the ledger has as open always may."""
+    """A decided order runs again only after a failure; one that is open in the ledger always may."""
     assert start.options["id_reuse_policy"] is policy
     assert start.options["task_timeout"] == TASK_TIMEOUT
 
 
 def test_every_kind_has_a_policy_and_running_workflows_are_never_ended() -> None:
-    """No kind of start is left to a default, and none ends a workflow that runs."""
+    """No kind of start uses a default policy, and none ends a running workflow."""
     assert set(REUSE) == set(WorkflowKind)
     assert WorkflowIDReusePolicy.TERMINATE_IF_RUNNING not in REUSE.values()
     assert REUSE[WorkflowKind.EXTERNAL] is WorkflowIDReusePolicy.REJECT_DUPLICATE
 
 
 def test_workflows_are_started_under_the_names_that_they_have() -> None:
-    """The names that are started are those of the workflows, and their ids begin as people know them."""
+    """The names used for starting are those of the workflows, and their ids have the known prefixes."""
     defined = {
         vars(workflow)["__temporal_workflow_definition"].name
         for workflow in (OrderWorkflow, ExitMonitorWorkflow, ExternalOrderWorkflow)
@@ -74,7 +74,7 @@ def test_workflows_are_started_under_the_names_that_they_have() -> None:
 
 
 def test_only_what_opens_a_trade_tells_of_exits() -> None:
-    """An entry's details say where its exits will be, an exit has none; a monitor says what it guards."""
+    """An entry's details have its exit levels, an exit has none; a monitor has what it guards."""
     entry, leave, guard = order_start(ENTRY), order_start(EXIT), monitor_start(GUARD)
     assert (entry.details or "").startswith("hard stop 95 (-5 %)")
     assert leave.details is None

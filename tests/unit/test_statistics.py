@@ -1,4 +1,4 @@
-"""Intervals against published values and against simulation."""
+"""Intervals compared with published values and with simulation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_wilsons_interval_is_the_published_one(hits: int, count: int, low: float
 
 
 def test_nothing_is_known_of_nothing() -> None:
-    """No samples have no estimate, one sample has no interval."""
+    """Without samples there is no estimate, with one sample no interval."""
     assert wilson_interval(0, 0) == mean_interval(Sample(0)) == Interval(None)
     assert mean_interval(Sample(1, 2.0)) == Interval(2.0)
     assert ratio_interval(Sample(0), Sample(3, 1.0, 1.0)) == Interval(None)
@@ -86,7 +86,7 @@ def test_a_correlation_has_fishers_interval() -> None:
 
 
 def test_symbols_rank_by_what_is_likely_at_least() -> None:
-    """A small gain that held over many trades goes before a large one of five; too few trades have no place."""
+    """A small gain confirmed by many trades ranks before a large one of five; too few trades have no rank."""
     steady = SymbolRecord("BTC-USD", Sample(400, 0.004, 0.0001), 260, Decimal(90))
     lucky = SymbolRecord("ETH-USD", Sample(5, 0.03, 0.01), 3, Decimal(400))
     few = SymbolRecord("SOL-USD", Sample(2, 0.09, 0.0001), 2, Decimal(50))
@@ -98,7 +98,7 @@ def test_symbols_rank_by_what_is_likely_at_least() -> None:
 
 
 def test_who_loses_for_sure_never_leads() -> None:
-    """A small loss that is known well comes after a gain that isn't, and is on nobody's list, whatever its place."""
+    """A well-confirmed small loss ranks after an uncertain gain, and is on no list."""
     loser = SymbolRecord("BTC-USD", Sample(400, -0.001, 0.000001), 20, Decimal(-40))
     winner = SymbolRecord("ETH-USD", Sample(8, 0.02, 0.01), 6, Decimal(16))
     found = rank_symbols([loser, winner])

@@ -1,4 +1,4 @@
-"""What a person may change on the stops of an open trade, and what becomes of its rules."""
+"""A person's changes of an open trade's stops, and the resulting rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ prices = st.decimals(min_value="1", max_value="300", places=4)
 
 
 def asked(**given: Any) -> StopsRequest:
-    """What a person asks for; prices as text."""
+    """A person's request; prices as text."""
     return StopsRequest.model_validate(given)
 
 
@@ -54,7 +54,8 @@ requests = st.builds(
 def test_whatever_is_asked_protection_only_gets_weaker_by_the_word(
     position: Position, bid: Decimal, request: StopsRequest
 ) -> None:
-    """No request lowers a trailing stop, widens a stop or target without `further`, or sells at once unasked."""
+    """No request lowers a trailing stop, widens a stop or target without `further`, or sells at once without
+    consent."""
     try:
         moved = moved_stops(position, bid, request)
     except StopsRefusedError:
@@ -78,7 +79,7 @@ def test_whatever_is_asked_protection_only_gets_weaker_by_the_word(
 
 @given(prices, prices)
 def test_a_stop_acts_at_exactly_the_price_that_was_asked_for(one: Decimal, other: Decimal) -> None:
-    """Although a plan keeps shares of the entry price, a bid at that price sells, and one a tick better does not."""
+    """Though a plan stores fractions of the entry price, a bid at that price sells, and one a tick better does not."""
     hard, soft = sorted((one, other))
     if not hard < soft < ENTRY:
         return
@@ -115,18 +116,18 @@ def test_a_stop_acts_at_exactly_the_price_that_was_asked_for(one: Decimal, other
     ],
 )
 def test_what_is_refused(given: dict[str, Any], code: str) -> None:
-    """Signs, order, distance and the bid are looked at, and each refusal has its own code."""
+    """Signs, order, distance and the bid are checked, and each refusal has its own code."""
     assert refused(OPEN, BID, **given) == code
 
 
 def test_what_an_armed_trailing_stop_refuses() -> None:
-    """It is never lowered, not even by the word for further, and arming it again makes no sense."""
+    """It is never lowered, not even with `further`, and can't be armed again."""
     assert refused(STEPPED, Decimal(104), trailing_stop="103", further=True) == "TRAILING_NEVER_LOWERED"
     assert refused(STEPPED, Decimal(104), trailing_arm="103", further=True) == "BAD_STOP"
 
 
 def test_without_a_bid_only_what_can_not_sell_is_moved() -> None:
-    """Whether a stop would sell at once can't be said, so it needs the word; where trailing arms can be moved."""
+    """It is unknown whether a stop would sell at once, so it needs the consent; the arming level can be moved."""
     assert refused(OPEN, None, soft_stop="99") == "BID_UNKNOWN"
     assert refused(OPEN, None, trailing_stop="99", sell_now=True) == "BID_UNKNOWN"
     assert moved_stops(OPEN, None, asked(soft_stop="99", sell_now=True)).rules.soft_stop < RULES.soft_stop
@@ -145,7 +146,7 @@ def test_a_trailing_stop_that_a_person_sets_goes_on_from_there() -> None:
 
 
 def test_a_target_in_price_takes_the_place_of_one_in_atrs() -> None:
-    """What a person named counts, and a bracket at the exchange has stop and target from it."""
+    """A person's target counts, and a bracket at the exchange gets its stop and target from it."""
     atrs = ExitRules(trailing_arm=None, take_profit_atr=Decimal(3), target_atr=Decimal(2))
     moved = moved_stops(Position(Decimal(100), atrs), BID, asked(take_profit="105", hard_stop="97", soft_stop="98"))
     assert target_price(moved.rules, Decimal(100)) == 105
@@ -158,14 +159,14 @@ def test_a_target_in_price_takes_the_place_of_one_in_atrs() -> None:
 
 
 def test_stops_of_a_coin_that_costs_next_to_nothing_are_told_apart() -> None:
-    """A price is told with six digits at least; at eight places two stops of such a coin looked like one."""
+    """A price has at least six digits; at eight places two stops of such a coin looked the same."""
     cheap = Position(Decimal("0.00000293"), RULES)
     moved = moved_stops(cheap, None, asked(soft_stop="0.000002891", sell_now=True))
     assert moved.sentence == "soft stop 0.00000285675 → 0.000002891"
 
 
 def test_what_was_asked_for_before_is_nothing_new() -> None:
-    """The same prices again change nothing, although shares of the entry price can't hold them to the last place."""
+    """The same prices again change nothing, although fractions of the entry price are not exact."""
     wanted = {"hard_stop": "96.1", "soft_stop": "98.3", "take_profit": "102.7", "trailing_arm": "103.1"}
     for entry in (ENTRY, Decimal(200) / 3 + Decimal(100) / 3 + Decimal("0.07") / 7):
         first = Position(entry, RULES)
@@ -175,7 +176,7 @@ def test_what_was_asked_for_before_is_nothing_new() -> None:
 
 
 def test_a_target_that_is_taken_away_leaves_no_bracket_behind() -> None:
-    """A stop alone rests then; and a bracket's target is a trade's target, also where its rules have none."""
+    """A stop alone rests then; and a bracket's target is a trade's target, even if its rules have none."""
     bracket = Protection(kind=ProtectionKind.BRACKET, stop=Decimal("0.05"), take_profit=Decimal("0.02"))
     bare = Position(Decimal(100), ExitRules())
     away = moved_stops(bare, BID, asked(no_take_profit=True, further=True), bracket)
@@ -194,7 +195,7 @@ def test_a_target_that_is_taken_away_leaves_no_bracket_behind() -> None:
 
 
 def test_the_same_levels_are_the_same_wish_whoever_asks() -> None:
-    """A level more, less or elsewhere is another wish; how a price is written, who asks and with what leave is not."""
+    """A level more, less or elsewhere is another request; spelling of a price, person and consent are not."""
     first = asked(hard_stop="90", soft_stop="95")
     assert same_levels(first, asked(hard_stop="90.00", soft_stop="95", by="ann", note="news", further=True))
     for other in (asked(hard_stop="90"), asked(hard_stop="90", soft_stop="96"), asked(no_take_profit=True)):

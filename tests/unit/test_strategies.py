@@ -1,4 +1,4 @@
-"""Scores and decisions: every contribution kept, both sides by the same rules, the same offline as live."""
+"""Scores and decisions: every contribution is kept, both sides have the same rules, offline equals live."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOTH = (Weighted(), RocMomentum())
 
 
 def tale(closes: list[float], volumes: list[float] | None = None) -> Block:
-    """A symbol whose candles open at the close before and go straight to their own."""
+    """A symbol whose candles open at the previous close and go straight to their own."""
     close = np.array([closes])
     opened = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
     volume = np.array([volumes or [1.0] * len(closes)])
@@ -34,7 +34,7 @@ def tale(closes: list[float], volumes: list[float] | None = None) -> Block:
 
 
 def waves(count: int, height: float = 1.0) -> list[float]:
-    """A market that goes up and down around 100, so that RSI is near its middle and bands are wide."""
+    """A market that oscillates around 100, so that RSI is near its middle and bands are wide."""
     return [100 + height * np.sin(number / 3) for number in range(count)]
 
 
@@ -45,7 +45,7 @@ def only(block: Block, strategies: tuple[Strategy, ...] = WEIGHTED, **more: Any)
 
 
 def mirrored(block: Block) -> Block:
-    """The market upside down, so that every signal is its sell-side twin."""
+    """The market inverted, so that every signal becomes that of the sell side."""
     turn = 200.0
     return Block(
         block.symbols, turn - block.open, turn - block.low, turn - block.high, turn - block.close, block.volume
@@ -75,7 +75,7 @@ SQUEEZE = tale([*waves(260, 3.0), *(100 + 0.02 * np.sin(np.arange(39))), 100.02]
     ],
 )
 def test_each_trigger_and_its_twin(block: Block, indicator: str, buys: str, sells: str) -> None:
-    """A market made for one indicator buys by its trigger; the same market upside down sells by its twin."""
+    """A market made for one indicator buys by its trigger; the same market inverted sells by the opposite trigger."""
     alone = (Weighted(WeightedRules(weights={indicator: 1.0})),)
     up, down = only(block, alone), only(mirrored(block), alone)
     assert (up.action, up.trigger, up.fired) == (Action.BUY, buys, (indicator,))
@@ -85,7 +85,7 @@ def test_each_trigger_and_its_twin(block: Block, indicator: str, buys: str, sell
 
 
 def test_several_fired_indicators_are_a_trigger_of_their_own() -> None:
-    """RSI and a rising candle on five times the volume: multi_signal, unless more are asked for."""
+    """RSI and a rising candle on five times the volume: multi_signal, unless more are required."""
     block = tale([*waves(280), *np.linspace(100, 90, 19), 90.2], [*[1.0] * 299, 5.0])
     decision = only(block)
     assert (decision.action, decision.trigger, set(decision.fired)) == (Action.BUY, "multi_signal", {"rsi", "volume"})
@@ -97,7 +97,7 @@ def test_several_fired_indicators_are_a_trigger_of_their_own() -> None:
 
 
 def test_both_sides_at_once_are_a_hold_with_the_reason() -> None:
-    """A falling candle with volume against an oversold RSI: nothing is done, and the scores say why."""
+    """A falling candle with volume and an oversold RSI: nothing is done, and the scores are the reason."""
     decision = only(tale([*waves(280), *np.linspace(100, 90, 20)], [*[1.0] * 299, 5.0]))
     assert (decision.action, decision.trigger) == (Action.HOLD, None)
     assert decision.reason == "buying and selling contradict"
@@ -105,7 +105,7 @@ def test_both_sides_at_once_are_a_hold_with_the_reason() -> None:
 
 
 def test_scores_below_their_threshold_do_nothing() -> None:
-    """What fired is kept with its contribution, but a score of two is not reached."""
+    """Fired indicators are kept with their contributions, but a score of two does not reach the threshold."""
     decision = only(FALL, (Weighted(WeightedRules(buy_from=2.5)),))
     assert (decision.action, decision.fired, decision.reason) == (Action.HOLD, ("rsi",), "the scores are too low")
 
@@ -121,7 +121,7 @@ def test_an_indicator_without_a_value_never_fires_and_says_why() -> None:
 
 
 def test_momentum_buys_with_the_rate_of_change_as_its_score() -> None:
-    """A rise of two percent in an hour; its fall says sell; too little volume holds."""
+    """A rise of two percent in an hour buys; a fall sells; too little volume holds."""
     rise = tale([*waves(288, 0.01), *np.linspace(100, 102.2, 12)])
     decision = only(rise, (Weighted(WeightedRules(weights={})), RocMomentum()))
     assert (decision.action, decision.trigger, decision.fired) == (Action.BUY, "roc_momo", ("roc",))
@@ -135,7 +135,7 @@ def test_momentum_buys_with_the_rate_of_change_as_its_score() -> None:
 
 
 def test_the_first_strategy_that_acts_says_whether_to_buy_or_to_sell() -> None:
-    """Scores of the two sides aren't compared; the reason names what it goes before; all parts are kept."""
+    """Scores of the two sides aren't compared; the reason names the overruled decision; all parts are kept."""
     rise = tale([*waves(280), *np.linspace(100, 110, 20)])
     decision, other = only(rise, BOTH), only(rise, BOTH[::-1])
     assert (decision.trigger, other.trigger) == ("rsi_overbought", "roc_momo")
@@ -152,7 +152,7 @@ actions = st.tuples(st.sampled_from(Action), st.integers(1, 3), st.integers(1, 3
 
 @given(st.lists(actions, min_size=1, max_size=5))
 def test_the_highest_score_decides_and_of_equal_ones_the_first(given: list[tuple[Action, int, int]]) -> None:
-    """Of the strategies that say what the first one says that acts (RISK-6); the reason names all others that act."""
+    """Among strategies with the same action as the first that acts (RISK-6); the reason names all others that act."""
     answers = [
         dip(action=action, trigger=None if action is Action.HOLD else f"t{place}", buy_score=buy, sell_score=sell)
         for place, (action, buy, sell) in enumerate(given)
@@ -177,7 +177,7 @@ def test_the_highest_score_decides_and_of_equal_ones_the_first(given: list[tuple
 
 @pytest.mark.parametrize("strategies", [BOTH, BOTH[::-1]])
 def test_scores_are_the_sums_of_what_is_stored_beside_them(strategies: tuple[Strategy, ...]) -> None:
-    """Whichever strategy decided: what only another one looked at adds nothing, and is still told to have fired."""
+    """For any deciding strategy: indicators that only another one used add nothing, but are reported as fired."""
     rules = (Weighted(WeightedRules(buy_from=1.5)), RocMomentum(RocRules(buy_from=0.4, sell_from=0.4)))
     chosen = rules if strategies is BOTH else rules[::-1]
     seen = Counter[str]()
@@ -191,7 +191,7 @@ def test_scores_are_the_sums_of_what_is_stored_beside_them(strategies: tuple[Str
 
 
 def test_a_name_of_your_own_is_no_other_indicator_s() -> None:
-    """A named indicator `rsi` would be read in the place of RSI: such a look is refused, with what to do."""
+    """A named indicator `rsi` would replace RSI: the run is refused, with what to do."""
     mine = NamedIndicator(name="rsi", pandas_ta="cci", buy_below=-100)
     with pytest.raises(UnknownIndicatorError, match="there is already an indicator rsi"):
         look_at(FALL, None, (mine,))
@@ -201,7 +201,7 @@ def test_a_name_of_your_own_is_no_other_indicator_s() -> None:
 
 
 def test_a_named_indicator_votes_by_its_own_thresholds() -> None:
-    """Below its threshold it buys by its own name or the trigger that it is given."""
+    """Below its threshold it buys by its own name or the given trigger."""
     stoch = NamedIndicator(name="stoch", pandas_ta="stoch", buy_below=20, sell_above=80, weight=2.0)
     quiet = (Weighted(WeightedRules(weights={})),)
     decision = only(FALL, quiet, named=(stoch,))
@@ -234,7 +234,7 @@ FIRED = Part(25.0, True, 1.0, 1.0)
 
 
 def dip(**changed: Any) -> Decision:
-    """A sound answer about the one symbol of these tests, but for what is changed."""
+    """A valid answer about the one symbol of these tests, except for the changes."""
     return Decision("BTC-USD", Action.BUY, "rsi_oversold", 1.0, 0.0)._replace(**changed)
 
 
@@ -266,7 +266,7 @@ def dip(**changed: Any) -> Decision:
     ],
 )
 def test_a_strategy_that_misbehaves_holds_its_symbol(strategy: Strategy, reason: str) -> None:
-    """Somebody else's code never ends the run, trades nothing that it did not name, and what it did is said."""
+    """A user's strategy never ends the run, trades only symbols that it named, and its error is reported."""
     decision = only(FALL, (strategy,))
     assert decision.action is Action.HOLD
     assert reason in decision.reason
@@ -274,7 +274,7 @@ def test_a_strategy_that_misbehaves_holds_its_symbol(strategy: Strategy, reason:
 
 
 def test_what_a_strategy_answers_is_stored_as_plain_numbers_and_one_line() -> None:
-    """Numbers of other kinds are taken, and a text that no database would keep is made one that it does."""
+    """Other types of numbers are converted, and a text that no database would accept is made valid."""
     part = Part(np.float32(21.5), np.bool_(True), 1, Decimal("1.5"))  # type: ignore[arg-type]
     answer = dip(buy_score=Decimal("1.5"), sell_score=0, parts={"rsi": part}, fired=["rsi"], reason="a\x00b\n" * 500)
     decision = only(FALL, (_Answers(answer),))
@@ -286,13 +286,13 @@ def test_what_a_strategy_answers_is_stored_as_plain_numbers_and_one_line() -> No
 
 
 def test_an_indicator_that_fired_is_named_once() -> None:
-    """A name that a strategy gives three times is stored and reported once."""
+    """A name that a strategy returns three times is stored and reported once."""
     decision = only(FALL, (_Answers(dip(parts={"rsi": FIRED}, fired=("rsi",) * 3)),))
     assert (decision.action, decision.fired) == (Action.BUY, ("rsi",))
 
 
 def test_features_are_what_the_documentation_says() -> None:
-    """A strategy of one's own sees the unbroken run of candles, readings, and why one is missing."""
+    """A user's strategy gets the unbroken run of candles, readings, and the reason for missing ones."""
     features = Features(look_at(holed(FALL, 31)), 0)
     assert (features.symbol, len(features.close), len(features.volume)) == ("BTC-USD", 30, 30)
     assert (features.open[-1], features.high[-1], features.low[-1]) == (
@@ -321,7 +321,7 @@ def test_one_at_a_time_decides_as_all_at_once() -> None:
 
 
 def test_offline_every_trigger_is_seen() -> None:
-    """Two weeks of candles: every trigger of the weighted strategy and momentum, on both sides."""
+    """In two weeks of candles there is every trigger of the weighted strategy and momentum, on both sides."""
     strategies = (Weighted(), RocMomentum(RocRules(buy_from=0.8)))
     decisions = list(decide_over(market_candles(4300), strategies, window=300))
     assert [index for index, _ in decisions] == list(range(299, 4300))
@@ -357,7 +357,7 @@ def test_scores_are_stored_as_plain_numbers(value: float, text: str) -> None:
 
 
 def test_a_strategy_is_loaded_from_a_file(tmp_path: Any) -> None:
-    """A class of a file that the configuration names, made with the parameters that it gives."""
+    """A class in a file named in the configuration, made with the configured parameters."""
     file = tmp_path / "dip.py"
     file.write_text(
         "from domain.strategies import hold\n"
@@ -382,7 +382,7 @@ def test_a_strategy_is_loaded_from_a_file(tmp_path: Any) -> None:
     ],
 )
 def test_a_strategy_that_cannot_be_used_says_why(name: str, parameters: dict[str, Any], sentence: str) -> None:
-    """Each way to get it wrong is one sentence with the setting's name, without what it or its parameters say."""
+    """Each error is one sentence with the setting's name, without the setting's value or parameters."""
     with pytest.raises(StrategyError, match=sentence) as raised:
         load_strategy(name, parameters)
     assert str(raised.value).startswith("strategy.use: ")

@@ -1,4 +1,4 @@
-"""A strategy of somebody's own is looked at where settings are checked: its code runs in workers and nowhere else."""
+"""A user's strategy is only located when settings are checked: its code runs in workers and nowhere else."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ RUNS = "from pathlib import Path\nPath(__file__).with_name('was-run').touch()\n"
 def test_a_strategy_is_looked_at_without_running_it(
     text: str, sentence: str, as_module: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is there and can be read shows without its code, or that of the packages around it, being run."""
+    """Its existence and readability are checked without running its code, or that of its packages."""
     folder = tmp_path / "mypack" / "inner"
     folder.mkdir(parents=True)
     for package in (folder.parent, folder):
@@ -47,7 +47,7 @@ def test_a_strategy_is_looked_at_without_running_it(
 
 @pytest.mark.parametrize("name", ["nonsense", "no.such.module:Class", "json.tool.deeper:Class", "missing.py:Class"])
 def test_a_strategy_that_is_not_there_is_said_without_running_any(name: str) -> None:
-    """Neither a name nor a module nor a file that can't be found."""
+    """A name, a module or a file that can't be found is reported."""
     with pytest.raises(StrategyError, match=r"strategy\.use: there is no such (strategy|module|file)"):
         look_at_strategy(name)
 
@@ -55,7 +55,7 @@ def test_a_strategy_that_is_not_there_is_said_without_running_any(name: str) -> 
 def test_config_check_runs_no_code_of_a_strategy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says that it only looked, exit code 0."""
+    """It says that it only checked the location, with exit code 0."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "none"))
     (tmp_path / "mine.py").write_text(f"{RUNS}class Dip:\n    pass\n")

@@ -1,4 +1,4 @@
-"""The role `strategy`: what the settings come to."""
+"""The role `strategy`: the effect of its settings."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def settings(**strategy: object) -> Settings:
 
 
 def test_entry_points_divide_the_roles() -> None:
-    """`sighook` decides, `webhook` executes, `both` is everything that a worker knows (ENTRY-3)."""
+    """`sighook` decides, `webhook` executes, `both` has all roles of a worker (ENTRY-3)."""
     assert set(NAMED_ROLES) == ROLES_OF["both"] == set(ROLES)
     assert ROLES_OF["sighook"] | ROLES_OF["webhook"] == set(ROLES)
     assert not ROLES_OF["sighook"] & ROLES_OF["webhook"]
 
 
 def test_runs_are_scheduled_in_the_markets_time() -> None:
-    """Every five minutes, two seconds late, none beside another; where time is sped up, never below a second."""
+    """Every five minutes, two seconds late, never overlapping; if time is sped up, never below a second."""
     usual = strategy_schedule(Settings())
     (interval,) = usual.spec.intervals
     assert (interval.every, interval.offset) == (timedelta(minutes=5), timedelta(seconds=2))
@@ -63,7 +63,7 @@ def test_runs_are_scheduled_in_the_markets_time() -> None:
 
 
 def test_the_settings_know_what_the_indicators_need() -> None:
-    """The shortest window that is accepted is the one that the indicators need."""
+    """The shortest accepted window is the one that the indicators need."""
     for periods in (IndicatorSettings(rsi=70), IndicatorSettings(squeeze=250), IndicatorSettings(ema=70, sma=20)):
         needed = max(indicator_parameters(settings(periods=periods)).needs().values())
         settings(periods=periods, window=max(needed, 160))
@@ -72,7 +72,7 @@ def test_the_settings_know_what_the_indicators_need() -> None:
 
 
 def test_the_strategy_is_what_is_configured() -> None:
-    """Weights and thresholds reach it; momentum comes after it unless it is switched off."""
+    """Weights and thresholds reach it; momentum comes after it unless switched off."""
     weighted, momentum = strategies_of(settings(rsi_below="25", weights={"volume": "0"}, squeeze_tolerance_pct="10"))
     assert isinstance(weighted, Weighted)
     assert isinstance(momentum, RocMomentum)
@@ -83,7 +83,7 @@ def test_the_strategy_is_what_is_configured() -> None:
 
 
 def test_named_indicators_need_a_threshold() -> None:
-    """One that could never speak is refused; a name and thresholds reach the run."""
+    """One that could never vote is refused; a name and thresholds reach the run."""
     with pytest.raises(ValueError, match="or it never fires"):
         NamedIndicatorSettings(pandas_ta="cci")
     mine = {"cci": {"pandas_ta": "cci", "buy_below": -100, "weight": "2", "trigger": "rsi_oversold"}}
@@ -94,7 +94,7 @@ def test_named_indicators_need_a_threshold() -> None:
 @pytest.mark.parametrize("threshold", ["buy_below", "buy_above", "sell_below", "sell_above"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_threshold_is_a_number(threshold: str, value: str) -> None:
-    """Nothing is below or above nan: an indicator that never speaks is refused, not accepted."""
+    """Nothing is below or above nan: an indicator that never votes is refused, not accepted."""
     for given in (value, float(value)):
         with pytest.raises(ValueError, match="finite number"):
             NamedIndicatorSettings.model_validate({"pandas_ta": "cci", threshold: given})
@@ -103,7 +103,8 @@ def test_a_threshold_is_a_number(threshold: str, value: str) -> None:
 
 
 def test_an_indicator_that_buys_needs_a_row_of_the_trigger_table() -> None:
-    """One that buys by a trigger without settings is refused by its key; one that only sells, or has a row, is fine."""
+    """One that buys by a trigger without settings is refused by its key; one that only sells, or has a row, is
+    accepted."""
     stoch = {"pandas_ta": "stoch", "buy_below": 20}
     with pytest.raises(ValueError, match=r"needs a row in \[triggers.stoch\]"):
         settings(indicators={"stoch": stoch})
@@ -116,21 +117,22 @@ def test_an_indicator_that_buys_needs_a_row_of_the_trigger_table() -> None:
 
 
 def test_alerts_that_name_no_trigger_need_one_with_a_row() -> None:
-    """webhook.trigger without a row would refuse each of them when it comes."""
+    """webhook.trigger without a row would refuse each alert on arrival."""
     with pytest.raises(ValueError, match=r"webhook.trigger\s+needs a row in \[triggers\]"):
         Settings.model_validate({"webhook": {"trigger": "nowhere"}})
     Settings.model_validate({"webhook": {"trigger": "multi_signal"}})
 
 
 def test_names_of_built_in_indicators_are_taken() -> None:
-    """An indicator of one's own by such a name would stand in its place."""
+    """A user's indicator with such a name would replace the built-in one."""
     for name in NAMES:
         with pytest.raises(ValueError, match=f"indicators.{name}: that is the name of a built-in"):
             settings(indicators={name: {"pandas_ta": "cci", "sell_above": 1}})
 
 
 def test_quote_currencies_are_written_as_products_are() -> None:
-    """usd is USD, a list of the environment is read, and what is no currency is refused: it would choose nothing."""
+    """usd is USD, a list of the environment is read, and anything that is not a currency is refused: it matches
+    nothing."""
     assert MarketDataSettings.model_validate({"quotes": ["usd", "Eur"]}).quotes == ("USD", "EUR")
     assert MarketDataSettings.model_validate({"quotes": "usd,usdc"}).quotes == ("USD", "USDC")
     for wrong in ([], ["$"], [""], ["BTC-USD"]):
@@ -167,7 +169,7 @@ def test_an_entry_rests_at_the_bid_or_takes_the_ask(order_type: str, price: Deci
 
 
 def test_a_run_that_failed_by_the_users_own_strategy_says_so_and_not_what_was_beneath() -> None:
-    """The sentence names the setting; the error that its class raised alone would name nothing."""
+    """The sentence names the setting; the strategy's own error alone would not."""
     sentence = "strategy.use = dip.py:Dip: it can't be made with the parameters {}: RuntimeError: no"
     beneath = ApplicationError("no", type="RuntimeError")
     unusable = ApplicationError(sentence, type="BAD_STRATEGY")

@@ -1,4 +1,4 @@
-"""What a recording holds: counted per connection, never twice, and in its place however late it came."""
+"""The contents of a recording: counted per connection, never twice, and in sequence however late."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ D = Decimal
 
 
 def message(channel: str, sequence: int, *events: dict[str, Any], second: int = 0) -> dict[str, Any]:
-    """A message; `second` makes its time."""
+    """A message; `second` sets its time."""
     stamp = f"2026-08-09T21:{second // 60:02d}:{second % 60:02d}.228568804Z"
     return {"channel": channel, "timestamp": stamp, "sequence_num": sequence, "events": list(events)}
 
@@ -92,7 +92,7 @@ def test_a_book_in_order() -> None:
 
 @pytest.mark.parametrize("order_of", list(permutations(range(4))))
 def test_a_book_in_any_order_with_repeats(order_of: tuple[int, ...]) -> None:
-    """Late and repeated messages give the book that the right order gives."""
+    """Late and repeated messages give the same book as the right order."""
     lines = [BOOK[number] for number in order_of]
     doubled = [line for line in lines for _ in range(2)]
     report = check(SENT, *doubled)
@@ -103,7 +103,7 @@ def test_a_book_in_any_order_with_repeats(order_of: tuple[int, ...]) -> None:
 
 
 def test_a_book_with_a_missing_message_is_not_called_complete() -> None:
-    """What was missed after the snapshot may have changed it; a new snapshot makes it whole."""
+    """A message missed after the snapshot may have changed it; a new snapshot completes it."""
     broken = check(SENT, BOOK[0], BOOK[1], BOOK[3])
     assert broken["products"]["BTC-USD"]["book_complete"] is False
     assert broken["gaps"] == [{"line": 4, "connection": 1, "expected": 2, "received": 3, "missed": 1}]
@@ -114,7 +114,7 @@ def test_a_book_with_a_missing_message_is_not_called_complete() -> None:
 
 
 def test_an_empty_side_has_no_best_price() -> None:
-    """Nothing is not zero."""
+    """Empty is not zero."""
     item = check(received("l2_data", 0, book("snapshot", level("bid", "1", "1"))))["products"]["BTC-USD"]
     assert (item["best_bid"], item["best_ask"], item["best_ask_size"]) == ("1", None, None)
 
@@ -132,7 +132,7 @@ def test_without_a_book_the_touch_is_the_tickers() -> None:
 
 
 def test_gaps_count_over_all_channels() -> None:
-    """One sequence for everything: a heartbeat that is missing between two tickers is a gap."""
+    """One sequence for all channels: a missing heartbeat between two tickers is a gap."""
     beat = {"current_time": "x", "heartbeat_counter": 1}
     report = check(received("ticker", 0), received("heartbeats", 1, beat), received("ticker", 4), received("ticker", 7))
     assert (report["counts"]["gaps"], report["counts"]["missed"]) == (2, 4)
@@ -145,7 +145,7 @@ def test_gaps_count_over_all_channels() -> None:
     ids=["subscribed again", "marked", "restarted at 0", "subscribed to three channels"],
 )
 def test_a_new_connection_starts_its_own_sequence(between: list[dict[str, Any]]) -> None:
-    """A restart at 0 is no repeat and no gap, with or without a subscribe line or a marker."""
+    """A restart at 0 is neither a repeat nor a gap, with or without a subscribe line or a marker."""
     first = [received("ticker", number, second=number) for number in range(5)]
     second = [received("ticker", number, second=60 + number) for number in range(3)]
     report = check(SENT, *first, *between, *second)
@@ -154,7 +154,7 @@ def test_a_new_connection_starts_its_own_sequence(between: list[dict[str, Any]])
 
 
 def test_a_gap_at_the_start_of_a_second_connection() -> None:
-    """After a subscribe the first message should be 0; a newer message with a lower number shows a new connection."""
+    """After a subscribe the first message should be 0; a newer message with a lower number is a new connection."""
     first = [received("ticker", number, second=number) for number in range(5)]
     second = [received("ticker", number, second=60 + number) for number in (2, 3)]
     report = check(SENT, *first, SENT, *second)
@@ -163,7 +163,7 @@ def test_a_gap_at_the_start_of_a_second_connection() -> None:
 
 
 def test_subscribing_again_on_the_same_connection_is_no_new_one() -> None:
-    """The sequence goes on: one connection."""
+    """The sequence continues: one connection."""
     report = check(SENT, received("ticker", 0), SENT, received("ticker", 1, second=1), received("ticker", 1, second=1))
     assert (report["connections"], report["counts"]["repeats"]) == (1, 1)
 
@@ -175,19 +175,19 @@ def test_the_first_message_twice_is_a_repeat() -> None:
 
 
 def test_a_recording_cut_from_the_middle_has_no_gap_at_its_start() -> None:
-    """Where nothing was sent before, the first number is where the sequence starts."""
+    """If nothing was sent before, the sequence starts at the first number."""
     report = check(message("ticker", 500), message("ticker", 501, second=1))
     assert (report["counts"]["gaps"], report["messages"]) == (0, 2)
 
 
 def test_bare_messages_are_messages() -> None:
-    """Lines without the recorder's wrapper are read the same, and subscribe lines among them are what was sent."""
+    """Lines without the recorder's wrapper are read the same, and subscribe lines among them count as sent."""
     bare = [line["received"] for line in BOOK]
     assert check(SENT["sent"], *bare) == check(SENT, *BOOK)
 
 
 def test_what_is_broken_is_counted_by_line() -> None:
-    """Every kind of broken line has its number and a reason; a frame that was no JSON is kept as text."""
+    """Every kind of broken line has its number and a reason; a frame that was not JSON is kept as text."""
     report = check(
         SENT,
         b'{"received": {"channel": "tick',
@@ -210,7 +210,7 @@ def test_what_is_broken_is_counted_by_line() -> None:
 
 
 def test_trades_and_their_candles() -> None:
-    """A trade counts once however often it is shown, and candles follow trade time, not arrival."""
+    """A trade counts once however often it is repeated, and candles follow trade time, not arrival."""
     early = [trade(2, "11", "2", "21:04:59.9"), trade(1, "10", "1", "21:03:00")]
     report = check(
         received("market_trades", 0, {"type": "snapshot", "trades": early}, second=300),
@@ -229,7 +229,7 @@ def test_trades_and_their_candles() -> None:
 
 
 def test_fills_are_the_differences_of_totals() -> None:
-    """Each step is one booking: its price (v2 - v1) / (q2 - q1), its fee the rise of the fees."""
+    """Each step is one booking: its price (v2 - v1) / (q2 - q1), its fee the increase of the fees."""
     steps = [
         ("1", "100", "100", "0.6", "OPEN"),
         ("3", "110", "330", "1.98", "OPEN"),
@@ -269,7 +269,7 @@ def test_a_price_that_does_not_divide_is_rounded_to_28_digits() -> None:
 
 @given(st.permutations(list(range(6))), st.lists(st.integers(0, 5), max_size=4))
 def test_an_orders_end_is_the_same_in_any_order(order_of: list[int], again: list[int]) -> None:
-    """Whatever the order and the repeats: same status, same totals, and the fills add up to them."""
+    """For any order and repeats: same status, same totals, and the fills add up to them."""
     lines = [
         received("user", number, user("update", cumulative_quantity=f"0.{number}", filled_value=str(number * 7),
                                       total_fees=f"0.0{number}", status="FILLED" if number == 5 else "OPEN"))
@@ -288,7 +288,7 @@ def test_an_orders_end_is_the_same_in_any_order(order_of: list[int], again: list
 
 
 def test_whether_the_snapshot_was_complete() -> None:
-    """50, 50, 9 is; without the middle it is not; without a user channel there is none."""
+    """50, 50, 9 is complete; without the middle it is not; without a user channel there is none."""
 
     def batch(sequence: int, count: int) -> dict[str, Any]:
         orders = [user("snapshot", order_id=f"{sequence}-{number}")["orders"][0] for number in range(count)]
@@ -318,7 +318,7 @@ def test_the_report_has_no_floats() -> None:
 
 
 def cut_recording() -> list[dict[str, Any]]:
-    """Messages 7 to 28 of a connection: book, trades, tickers, orders and the list of open orders, a second each."""
+    """Messages 7 to 28 of a connection: book, trades, tickers, orders and the list of open orders, a second apart."""
     lines = []
     for number in range(7, 29):
         kind, price = number % 4, str(90 + number % 5)
@@ -344,7 +344,7 @@ def cut_recording() -> list[dict[str, Any]]:
 
 
 def without_fills(report: dict[str, Any]) -> dict[str, Any]:
-    """The orders of a report without the steps of their totals, which are as they came."""
+    """The orders of a report without the steps of their totals, which depend on arrival."""
     return {
         name: {key: value for key, value in order.items() if key != "fills"} for name, order in report["orders"].items()
     }
@@ -352,8 +352,8 @@ def without_fills(report: dict[str, Any]) -> dict[str, Any]:
 
 @given(st.permutations(cut_recording()), st.booleans())
 def test_a_cut_recording_is_the_same_in_any_order(lines: list[dict[str, Any]], with_sent: bool) -> None:
-    """Whatever came first, nothing is lost: messages below it are late, not repeats; so, too, with a line of ours in
-    their midst.
+    """Whichever message is first, nothing is lost: lower numbers are late, not repeats; the same with one of our lines
+    among them.
     """
     expected = check(*cut_recording())
     report = check(*lines[:9], *([SENT] if with_sent else []), *lines[9:])
@@ -367,7 +367,7 @@ def test_a_cut_recording_is_the_same_in_any_order(lines: list[dict[str, Any]], w
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_whole_recording_without_sent_lines_is_the_same_in_any_order(seed: int) -> None:
-    """Number 0 among the rest, and a repeat stays one."""
+    """Number 0 among the others, and a repeat remains one."""
     lines = [*BOOK, received("ticker", 4), received("heartbeats", 5)]
     random.Random(seed).shuffle(lines)
     report = check(*lines, lines[2])
@@ -376,7 +376,7 @@ def test_a_whole_recording_without_sent_lines_is_the_same_in_any_order(seed: int
 
 
 def test_what_is_missing_below_the_first_line_is_counted() -> None:
-    """A number that comes late from far below leaves those between as missing, which may come, too."""
+    """A late number far below leaves those in between as missing; they may follow, too."""
     far = [received("ticker", number, second=number) for number in (9, 4, 6)]
     report = check(*far)
     assert (report["counts"]["missed"], report["counts"]["late"], report["counts"]["repeats"]) == (3, 2, 0)

@@ -1,4 +1,4 @@
-"""Tables of the command line at every width: numbers are whole, and what a command can do without goes first."""
+"""Tables of the command line at every width: numbers are whole, and optional columns are dropped first."""
 
 import contextlib
 import io
@@ -32,12 +32,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines, without the blanks at their ends."""
+    """The lines, without trailing blanks."""
     return bare(capsys.readouterr().out)
 
 
 def bare(output: str) -> list[str]:
-    """Lines without colours and the blanks at their ends."""
+    """Lines without colours and trailing blanks."""
     return [line.rstrip() for line in re.sub("\x1b\\[[0-9;]*m", "", output).splitlines()]
 
 
@@ -45,7 +45,7 @@ def bare(output: str) -> list[str]:
 def test_no_number_is_folded_at_any_width(
     width: int, terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every line fits, and each word of a cell that is shown stands whole in one of them."""
+    """Every line fits, and each word of a shown cell is whole in one of them."""
     terminal.setenv("COLUMNS", str(width))
     print_table(COLUMNS, ROWS, narrow_without=WITHOUT)
     lines = printed(capsys)
@@ -61,9 +61,7 @@ def test_no_number_is_folded_at_any_width(
 def test_columns_go_one_by_one_and_empty_ones_first(
     terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wide terminal has all but the empty ones that a command can do without, a narrower one goes without as few as
-    it has to.
-    """
+    """A wide terminal has all columns except optional empty ones, a narrower one leaves out as few as necessary."""
     every = {"key", "symbol", "state", "size", "entry", "bid", "would", "gain", "stops", "trigger", "age"}
     for width, without in ((200, set()), (120, {"age"}), (105, {"age", "trigger"}), (96, {"age", "trigger", "size"})):
         terminal.setenv("COLUMNS", str(width))
@@ -76,7 +74,7 @@ def test_columns_go_one_by_one_and_empty_ones_first(
 def test_a_heading_is_broken_before_a_column_is_left_out(
     terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Headings of several words take two lines where that makes room."""
+    """Headings of several words take two lines if that makes room."""
     terminal.setenv("COLUMNS", "20")
     print_table(("key", "rows to write", "age"), [("ab12cd", 3, "12 s")], narrow_without=("age",))
     lines = printed(capsys)
@@ -87,7 +85,7 @@ def test_a_heading_is_broken_before_a_column_is_left_out(
 def test_a_pipe_gets_every_column_in_lines_as_long_as_they_need_to_be(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It has no width, whatever COLUMNS says."""
+    """It has no width, whatever COLUMNS is."""
     monkeypatch.setenv("COLUMNS", "80")
     print_table(COLUMNS, ROWS, narrow_without=WITHOUT)
     lines = printed(capsys)
@@ -98,7 +96,7 @@ def test_a_pipe_gets_every_column_in_lines_as_long_as_they_need_to_be(
 def test_pairs_that_do_not_fit_are_lines_and_an_address_in_them_is_whole(
     terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A table of two columns has its headings in the first; the terminal itself wraps what has no place for a break."""
+    """A table of two columns has its headings in the first; the terminal itself wraps text that can't be broken."""
     terminal.setenv("COLUMNS", "40")
     address = "postgresql://postgres@/bottrader?host=/var/lib/bottrader/sockets"
     print_table(("what", "where"), [("PostgreSQL", address), ("logs", "in a folder whose name is rather long")])
@@ -118,7 +116,7 @@ def test_pairs_that_do_not_fit_are_lines_and_an_address_in_them_is_whole(
     ),
 )
 def test_every_word_of_every_table_is_whole(width: int, rows: list[tuple[Decimal, str, int]]) -> None:
-    """Whatever the cells and the width are: no word is folded, and no line is wider but for a word that is."""
+    """For any cells and width: no word is folded, and no line is wider except for a single word."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         for name, value in (("TTY_COMPATIBLE", "1"), ("TERM", "xterm"), ("COLUMNS", str(width))):
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Text from elsewhere: nothing hides in it, and no spreadsheet runs it."""
+"""External text: nothing is hidden in it, and no spreadsheet executes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from domain.text import FORMULA_STARTS, html_text, shown, spreadsheet_text, visi
 
 @given(st.text())
 def test_what_is_shown_has_no_control_characters(text: str) -> None:
-    """Whatever a text holds, what a terminal or a page gets turns no direction and commands nothing."""
+    """For any text, the output for a terminal or a page has no direction or control characters."""
     for made in (visible(text), html_text(text), shown(text)):
         assert not {
             letter for letter in made if letter != "\n" and (letter < " " or letter in "\x7f\x9b\u202e\u2066\u200f")
@@ -27,7 +27,7 @@ def test_what_is_shown_has_no_control_characters(text: str) -> None:
 
 @given(st.text())
 def test_no_cell_begins_as_a_formula(text: str) -> None:
-    """A text that a spreadsheet would compute gets an apostrophe before it; every other is left as it is."""
+    """A text that a spreadsheet would compute gets an apostrophe before it; every other is unchanged."""
     cell = spreadsheet_text(text)
     assert cell[:1] not in set(FORMULA_STARTS)
     assert cell == (text if text[:1] not in set(FORMULA_STARTS) else f"'{text}")

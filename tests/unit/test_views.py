@@ -1,4 +1,4 @@
-"""Where people's reads of the ledger stand: in web/views, so that every place that shows them shows the same."""
+"""People's reads of the ledger are in web/views, so that every place shows the same."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 CLI = Path(__file__).parents[2] / "cli"
 STATEMENT = re.compile(r"\b(SELECT\s|INSERT INTO\s|DELETE FROM\s|UPDATE \w+ SET\s)")
 OF_THEIR_OWN = {
-    "doctor.py",  # asks the server how it is
+    "doctor.py",  # checks the server's state
     "import_old.py",  # reads an older system's tables
-    "notices.py",  # an incident is dealt with
-    "settings_left.py",  # finds out whose ledger it is
+    "notices.py",  # resolves an incident
+    "settings_left.py",  # determines the ledger's owner
 }
-"""Files that talk to the database about something else than what people see of the ledger, with the demo's audit."""
+"""Files that read the database for other purposes than showing the ledger to people, with the demo's audit."""
 
 
 def test_the_command_line_reads_the_ledger_by_views() -> None:
-    """No command has a statement of its own for what people see of the ledger: the page would show something else."""
+    """No command has its own statement for such reads: the page would show something else."""
     found = {
         path.name
         for path in CLI.glob("*.py")

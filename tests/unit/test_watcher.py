@@ -32,7 +32,7 @@ RULES = ExitRules(take_profit=Decimal("0.06"))
 
 @dataclass
 class Bench:
-    """A watch whose clock and calls a test sees."""
+    """A watch whose clock and calls are visible to a test."""
 
     clock: float = 1000.0
     told: list[tuple[str, ExitReason]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Bench:
 
     @property
     def now(self) -> datetime:
-        """The time of day, which goes on as the clock does."""
+        """The time of day, which advances like the clock."""
         return START + timedelta(seconds=self.clock)
 
     def _due(self, plan: Plan) -> None:
@@ -84,7 +84,7 @@ bids = st.lists(st.decimals(min_value="90", max_value="125", places=2), min_size
 
 @given(bids)
 def test_ticks_by_band_and_by_rule_tell_the_same(prices: list[Decimal]) -> None:
-    """What the watch tells on any bids is what asking the rule on every one of them would tell."""
+    """For any bids the watch reports the same as the rule evaluated on every one of them."""
     bench = Bench()
     plan = bench.put()
     position = Position(Decimal(100), RULES)
@@ -101,7 +101,7 @@ def test_ticks_by_band_and_by_rule_tell_the_same(prices: list[Decimal]) -> None:
 
 @given(bids, st.lists(st.integers(min_value=0, max_value=59), max_size=5))
 def test_a_stop_is_never_lowered_whoever_writes_the_plan(prices: list[Decimal], rewrites: list[int]) -> None:
-    """Neither ticks nor a plan that is read again with an older stop lower the stop in memory."""
+    """Neither ticks nor a re-read plan with an older stop lower the stop in memory."""
     bench = Bench()
     plan = bench.put()
     highest, oldest = Decimal(0), None
@@ -117,7 +117,7 @@ def test_a_stop_is_never_lowered_whoever_writes_the_plan(prices: list[Decimal], 
 
 @given(bids)
 def test_priority_never_inverts(prices: list[Decimal]) -> None:
-    """Until it is acknowledged, what is told of a plan only ever rises in priority."""
+    """Until it is acknowledged, the reported reason of a plan only rises in priority."""
     bench = Bench()
     bench.put()
     for price in prices:
@@ -127,7 +127,7 @@ def test_priority_never_inverts(prices: list[Decimal]) -> None:
 
 
 def test_an_acknowledged_exit_is_not_told_again_but_a_higher_one_is() -> None:
-    """While an exit is in progress only what outranks it is news."""
+    """While an exit is in progress only a higher reason is reported."""
     bench = Bench()
     plan = bench.put()
     bench.bid("97")
@@ -140,7 +140,7 @@ def test_an_acknowledged_exit_is_not_told_again_but_a_higher_one_is() -> None:
 
 
 def test_a_stop_that_never_reached_its_workflow_stays_due() -> None:
-    """A price stop outlives a newer revision and a better price as long as nobody has heard of it."""
+    """A price stop outlives a newer revision and a better price until it is acknowledged."""
     bench = Bench()
     plan = bench.put()
     bench.bid("97")
@@ -151,7 +151,7 @@ def test_a_stop_that_never_reached_its_workflow_stays_due() -> None:
 
 
 def test_a_profit_exit_is_asked_again_before_it_is_sent() -> None:
-    """A signal exit that no longer holds on the newest bid is dropped, not sent."""
+    """A signal exit that is no longer due on the newest bid is dropped, not sent."""
     bench = Bench()
     plan = bench.put()
     bench.bid("101")
@@ -164,7 +164,7 @@ def test_a_profit_exit_is_asked_again_before_it_is_sent() -> None:
 
 
 def test_profit_exits_wait_while_a_missed_peak_is_looked_up() -> None:
-    """Until the peak of a gap is known no profit exit is due, stops are; then the rules are asked again."""
+    """Until the peak of a gap is known no profit exit is due, stops are; then the rules are evaluated again."""
     bench = Bench()
     plan = bench.put()
     bench.put("b", entry="104")
@@ -183,7 +183,7 @@ def test_profit_exits_wait_while_a_missed_peak_is_looked_up() -> None:
 
 
 def test_an_old_price_decides_nothing_for_a_new_plan() -> None:
-    """A plan that arrives is held against the newest bid only if that bid is fresh."""
+    """A new plan is compared with the newest bid only if that bid is fresh."""
     bench = Bench()
     bench.watch.watched(SYMBOL)
     bench.watch.tick(SYMBOL, Decimal(90), bench.now - timedelta(seconds=121))
@@ -194,7 +194,7 @@ def test_an_old_price_decides_nothing_for_a_new_plan() -> None:
 
 
 def test_a_price_ages_by_the_clock_that_the_watch_was_handed() -> None:
-    """A new plan is held against the newest bid for 120 s of that clock, and no longer."""
+    """A new plan is compared with the newest bid for 120 s of the given clock, and no longer."""
     bench = Bench()
     bench.watch.watched(SYMBOL)
     bench.watch.tick(SYMBOL, Decimal(90), bench.now)
@@ -215,7 +215,7 @@ def test_an_older_revision_changes_nothing() -> None:
 
 
 def test_trailing_is_written_at_once_when_it_steps_and_its_peak_now_and_then() -> None:
-    """Arming and steps are urgent, a peak that raised no stop waits for its turn."""
+    """Arming and steps are urgent, a peak that raised no stop is written later."""
     bench = Bench()
     plan = bench.put(rules=ExitRules(trailing_arm=Decimal("0.01")))
     bench.bid("102")
@@ -233,7 +233,7 @@ def test_trailing_is_written_at_once_when_it_steps_and_its_peak_now_and_then() -
 
 
 def history(count: int, seed: int) -> list[Candle]:
-    """Candles of five minutes that swing differently, oldest first."""
+    """Five-minute candles with varying ranges, oldest first."""
     dice = random.Random(seed)
     found = []
     for number in range(count):
@@ -245,13 +245,13 @@ def history(count: int, seed: int) -> list[Candle]:
 
 
 def reading(closed: list[Candle]) -> Decimal | None:
-    """ATR of all candles that are given."""
+    """The ATR of all given candles."""
     return atr_reading([(item.high, item.low, item.close) for item in closed])
 
 
 @given(st.integers(min_value=0, max_value=250), st.integers())
 def test_atr_is_the_same_however_much_of_the_past_is_known(more: int, seed: int) -> None:
-    """Any history of at least the window has the reading of the window alone; with fewer candles it is not known."""
+    """Any history of at least the window has the same reading as the window alone; with fewer candles it is unknown."""
     candles = history(atr_window(14) + more, seed)
     window = candles[-atr_window(14) :]
     assert reading(candles) == reading(window) is not None
@@ -259,7 +259,8 @@ def test_atr_is_the_same_however_much_of_the_past_is_known(more: int, seed: int)
 
 
 def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days() -> None:
-    """From the stream alone, from REST after a start, and after a gap with late news: at each close the same value."""
+    """From the stream alone, from REST after a start, and after a gap with late messages: the same value at each
+    close."""
     window = atr_window(14)
     candles = history(3 * window, 1)
     old, new = Bench().watch, Bench().watch
@@ -280,7 +281,7 @@ def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days
             watch.candles(SYMBOL, [candles[number]])
         assert old.symbols[SYMBOL].window.atr is None
         assert new.symbols[SYMBOL].window.atr == reading(candles[:number])
-        # What the exchange's records have settled, late news of the stream don't change.
+        # Late messages of the stream don't change candles that the exchange's records have settled.
         late = candles[number - 2]
         new.candles(SYMBOL, [late], last_closed=candles[number - 1].start)
         new.candles(SYMBOL, [replace(late, volume=late.volume * 2, high=late.high * 2)])
@@ -293,7 +294,7 @@ def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days
 
 
 def candles_with_range(width: str, count: int = atr_window(14) + 1) -> list[Candle]:
-    """Candles of 5 minutes around 100 whose true range is `width` each; the last one is still open."""
+    """Five-minute candles around 100 whose true range is `width` each; the last one is open."""
     half = Decimal(width) / 2
     return [
         Candle(
@@ -310,7 +311,7 @@ def candles_with_range(width: str, count: int = atr_window(14) + 1) -> list[Cand
 
 
 def test_a_target_in_atrs_is_fixed_by_the_atr_of_the_first_fill() -> None:
-    """The ATR that is known when the plan comes stays the target's, whatever the ATR does later."""
+    """The ATR known when the plan arrives stays the target's, whatever the ATR is later."""
     bench = Bench()
     rules = ExitRules(trailing_arm=None, take_profit_atr=Decimal(3))
     bench.watch.candles(SYMBOL, candles_with_range("1"))
@@ -330,7 +331,7 @@ def test_a_target_in_atrs_is_fixed_by_the_atr_of_the_first_fill() -> None:
 
 
 def test_a_target_waits_for_its_atr_and_keeps_an_earlier_watchers() -> None:
-    """Without an ATR the percentage holds; the first ATR that comes is taken, and one that is stored already holds."""
+    """Without an ATR the percentage applies; the first known ATR is used, and a stored one applies at once."""
     bench = Bench()
     rules = ExitRules(trailing_arm=None, take_profit_atr=Decimal(3), take_profit=Decimal("0.1"))
     plan = bench.put(rules=rules)
@@ -347,7 +348,7 @@ def test_a_target_waits_for_its_atr_and_keeps_an_earlier_watchers() -> None:
 
 
 def still(bench: Bench, *, others: bool = True) -> None:
-    """Two and a half minutes in which BTC's bid comes again and again, and another symbol's moves."""
+    """Two and a half minutes in which BTC's bid is repeated, and another symbol's moves."""
     for step in range(15):
         bench.clock += 10
         bench.watch.tick(SYMBOL, Decimal(100), bench.now)
@@ -357,7 +358,7 @@ def still(bench: Bench, *, others: bool = True) -> None:
 
 
 def test_a_price_that_stands_still_while_others_move_is_doubted_by_the_book() -> None:
-    """Until the stream moves, or the book says the same, its price is none; the book's decides."""
+    """Until the stream moves, or the book confirms it, its price is unknown; the book's decides."""
     bench = Bench()
     bench.put()
     bench.bid("100")
@@ -379,7 +380,7 @@ def test_a_price_that_stands_still_while_others_move_is_doubted_by_the_book() ->
 
 
 def test_a_market_in_which_nothing_moves_is_not_frozen() -> None:
-    """Alone, or with others that stand still as well, a price that stays is a price."""
+    """Alone, or with others that also stand still, an unchanged price is valid."""
     bench = Bench()
     bench.put()
     bench.bid("100")

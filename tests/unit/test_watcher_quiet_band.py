@@ -62,6 +62,6 @@ def test_the_quiet_band_never_hides_anything(position: Position, data: st.DataOb
 
 @given(positions())
 def test_the_bounds_themselves_belong_to_the_rule(position: Position) -> None:
-    """At the lower bound an exit is due: the band is no narrower there than the rule needs."""
+    """At the lower bound an exit is due: the band is no narrower than the rule requires."""
     low = quiet_band(position).low
     assert due_exit(position, low, NOW, NOW, atr=Decimal(1)).due is not None

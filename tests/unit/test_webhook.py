@@ -1,4 +1,4 @@
-"""The webhook's pure parts: symbols, JSON, proofs of the sender, alerts as decisions, and buckets."""
+"""The webhook's pure parts: symbols, JSON, authentication of senders, alerts as decisions, and rate limits."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_symbols_as_charts_write_them_are_products(given_symbol: str, product: s
     ],
 )
 def test_what_is_no_symbol_is_refused(given_symbol: str) -> None:
-    """Another exchange's, a perpetual, or what can't be split is not guessed at."""
+    """Another exchange's symbol, a perpetual, or one that can't be split is refused, not guessed."""
     with pytest.raises(BadSymbol):
         product_of(given_symbol, venue="coinbase", known=KNOWN)
 
 
 def test_two_products_that_are_written_alike_must_be_told_apart() -> None:
-    """What could be two of our products is refused with both."""
+    """A symbol that could be two of our products is refused with both."""
     with pytest.raises(BadSymbol, match="A-BUSD or AB-USD"):
         product_of("ABUSD", venue="coinbase", known=("AB-USD", "A-BUSD"))
 
@@ -93,14 +93,14 @@ def test_two_products_that_are_written_alike_must_be_told_apart() -> None:
     )
 )
 def test_what_json_writes_is_read_back(value: Any) -> None:
-    """Everything that is JSON and not too deep is read as it was written."""
+    """All JSON that is not too deep is read as written."""
     assert read_json(json.dumps(value).encode(), max_depth=64) == value
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200) | st.text('[]{}",:\\0123456789.eE-NaItrufls', max_size=200).map(str.encode))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
-    """Whatever comes, reading ends in a value or in its refusal."""
+    """Any input is read as a value or refused."""
     with contextlib.suppress(BadJson):
         read_json(raw, max_depth=8)
 
@@ -114,13 +114,13 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     )
 )
 def test_any_object_is_an_alert_or_refused(value: dict[str, Any]) -> None:
-    """Whatever the fields hold, it is an alert or it is refused."""
+    """Any object is an alert or is refused."""
     with contextlib.suppress(Wrong):
         assert read_alert(value).does in ("buy", "sell", "close")
 
 
 def test_the_digest_is_of_what_was_asked_not_of_how() -> None:
-    """Numbers written otherwise and another token are the same alert; another amount or note is not."""
+    """Other spellings of numbers and another token are the same alert; another amount or note is not."""
     base = {"symbol": "BTC-USD", "action": "buy", "key": "k", "size_quote": "100"}
     same = [{**base, "size_quote": Decimal("100.00")}, {**base, "token": "x"}, {**base, "action": None, "side": "BUY"}]
     other = [{**base, "size_quote": 101}, {**base, "note": "n"}, {**base, "indicators": {"rsi": 1}}]
@@ -138,7 +138,7 @@ def test_the_token_never_shows() -> None:
 
 
 def test_linkage_has_every_part_of_the_decision() -> None:
-    """Scores, values and weights are kept; an alert that names nothing fired is itself what fired."""
+    """Scores, values and weights are kept; an alert without fired indicators counts as the one that fired."""
     given_alert = {"symbol": "BTC-USD", "action": "buy", "key": "k"}
     named = read_alert(
         given_alert
@@ -160,12 +160,12 @@ def test_linkage_has_every_part_of_the_decision() -> None:
 
 @pytest.mark.parametrize("written", ["2026-11-21T09:30:00Z", "2026-11-21T10:30:00+01:00", 1795253400, "1795253400000"])
 def test_times_are_understood_as_charts_write_them(written: object) -> None:
-    """ISO 8601 with a zone, seconds and milliseconds are one time."""
+    """ISO 8601 with a zone, seconds and milliseconds are the same time."""
     assert read_alert({"symbol": "BTC-USD", "action": "buy", "time": written}).time == NOW
 
 
 def test_a_signature_is_what_openssl_makes() -> None:
-    """The rule is HMAC-SHA256 over the timestamp, a dot, and the body as it was sent."""
+    """The signature is HMAC-SHA256 over the timestamp, a dot, and the body as sent."""
     raw, stamp = b'{"a": 1}', str(int(NOW.timestamp()))
     made = hmac.new(b"secret", stamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
     assert signature(b"secret", stamp, raw) == made
@@ -178,7 +178,7 @@ def test_a_signature_is_what_openssl_makes() -> None:
 
 
 def test_who_has_no_secret_is_never_found_by_an_empty_one() -> None:
-    """A sender without a secret or token is not proven by an empty key."""
+    """A sender without a secret or token is not authenticated by an empty one."""
     raw, stamp = b"{}", str(int(NOW.timestamp()))
     headers = {"x-timestamp": stamp, "x-signature": signature(b"", stamp, raw)}
     with pytest.raises(Refused, match="X-Signature"):
@@ -190,7 +190,7 @@ def test_who_has_no_secret_is_never_found_by_an_empty_one() -> None:
 
 
 def test_a_bucket_fills_again() -> None:
-    """After the burst one alert is taken as often as the rate says, and the refusal says when."""
+    """After the burst alerts are accepted at the configured rate, and the refusal says when."""
     clock = [0.0]
     rates = Rates(clock=lambda: clock[0])
     for _ in range(3):
@@ -206,7 +206,7 @@ def test_a_bucket_fills_again() -> None:
 
 
 def test_too_many_buys_of_a_sender_keep_no_close_of_his_waiting() -> None:
-    """TradingView doesn't ask again: a close that is turned away for buys leaves a position open."""
+    """TradingView doesn't retry: a close refused because of buys would leave a position open."""
     rates = Rates(clock=lambda: 0.0)
     for closes in (False, True):
         for _ in range(3):
@@ -216,7 +216,7 @@ def test_too_many_buys_of_a_sender_keep_no_close_of_his_waiting() -> None:
 
 
 async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever breaks inside is a sentence, a count and a place in the log; the log has neither token nor alert."""
+    """Any internal error is a sentence, a count and a place in the log; the log has neither token nor alert."""
     metrics = WebhookMetrics()
 
     async def broken(alert: Alert, proof: Proof) -> AlertAnswer:
@@ -247,7 +247,7 @@ async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys:
 
 @pytest.mark.parametrize("number", ["1e99999999999999999999", "-1E-99999999999999999999", "1e999", "NaN", "9" * 5000])
 def test_what_is_no_number_is_read_as_none_of_ours(number: str) -> None:
-    """Whatever form it has, it is refused by the field in which it stands, and reading it never fails."""
+    """In any form, it is refused with the name of its field, and parsing it never fails."""
     value = read_json(b'{"symbol": "BTC-USD", "action": "buy", "size_quote": ' + number.encode() + b"}", max_depth=8)
     assert value["size_quote"].is_nan()
     with pytest.raises(Wrong) as wrong:
@@ -269,7 +269,7 @@ def test_what_is_no_number_is_read_as_none_of_ours(number: str) -> None:
     ],
 )
 def test_a_close_needs_nothing_that_is_for_the_record(more: dict[str, Any]) -> None:
-    """A value that an exit doesn't need is kept as none where it can't be read; a buy with it may stay refused."""
+    """An unreadable value that an exit doesn't need is stored as none; a buy with it may be refused."""
     alert = read_alert({"key": "x", "symbol": "BTC-USD", "action": " Close ", **more})
     assert (alert.does, alert.name, alert.symbol) == ("close", "x", "BTC-USD")
     rsi = alert.indicators.get("rsi")
@@ -289,14 +289,14 @@ def test_a_close_needs_nothing_that_is_for_the_record(more: dict[str, Any]) -> N
     ],
 )
 def test_a_close_that_might_mean_something_else_is_refused(more: dict[str, Any], field: str) -> None:
-    """What would sell less, later or nothing is not taken for a close of everything."""
+    """An alert that would sell less, later or nothing is not read as a close of everything."""
     with pytest.raises(Wrong) as wrong:
         read_alert({"key": "x", "symbol": "BTC-USD", "action": "close", **more})
     assert wrong.value.field == field
 
 
 def test_a_token_in_the_body_is_found_before_the_body_is_read() -> None:
-    """By its bytes, also where the rest is no JSON; a text that only speaks of a token, or is no text, is none."""
+    """By its bytes, also if the rest is not JSON; a text that only mentions a token, or is not a text, has none."""
     senders = (Sender("me", token=b'quo"ted-token-of-me'), Sender("you", token=b"a-token-of-yours"))
     assert by_body({}, b'{"token" : "a-token-of-yours", "rsi": {{plot}}', senders).sender == "you"
     assert by_body({}, b'{"token":"quo\\"ted-token-of-me"}', senders).sender == "me"
@@ -318,7 +318,7 @@ def test_a_token_in_the_body_is_found_before_the_body_is_read() -> None:
 
 
 def test_no_secret_of_a_sender_stays_in_a_sentence() -> None:
-    """Whole, cut off, in other letters or twice: what people are told has none."""
+    """Whole, truncated, in other case or twice: messages to people have none."""
     senders = (Sender("a", secret=b"secret-of-the-Strategist"), Sender("b", token=b"0123456789abcdef0123"))
     text = "0123456789ABCDEF0123 and secret-of-the-str… is no field; 0123456789abcdef0123"
     assert without_secrets(text, senders) == "*** and ***… is no field; ***"
@@ -326,7 +326,7 @@ def test_no_secret_of_a_sender_stays_in_a_sentence() -> None:
 
 
 async def test_however_many_ask_whether_it_is_ready_one_look_serves_them() -> None:
-    """A crowd of strangers at /ready costs the database no more than one of them."""
+    """Many requests to /ready cost the database no more than one."""
     metrics, asked, looks, may_answer = WebhookMetrics(), 0, 0, asyncio.Event()
 
     async def decide(alert: Alert, proof: Proof) -> AlertAnswer:

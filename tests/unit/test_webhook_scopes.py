@@ -1,4 +1,4 @@
-"""What a sender may ask for: pure rules."""
+"""A sender's permissions: pure rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workers.settings.webhook import SenderSettings, WebhookSettings
     ],
 )
 def test_what_is_outside_a_scope(scope: Scope, action: str, symbol: str, trigger: str | None, gate: str | None) -> None:
-    """Each bound has a code of its own, and nothing named is no bound; a trigger is only a buy's."""
+    """Each bound has its own code, and a missing one is no bound; triggers are for buys only."""
     refusal = outside(scope, "tv", action=action, symbol=symbol, trigger=trigger)
     assert (refusal and refusal["gate"]) == gate
     assert refusal is None or "webhook.senders.tv." in refusal["sentence"]
@@ -46,7 +46,7 @@ def test_what_is_outside_a_scope(scope: Scope, action: str, symbol: str, trigger
     ],
 )
 def test_what_an_order_is_worth(side: Side, given: dict[str, str], worth: str | None) -> None:
-    """The most that it may move: a buy its limit, a sell the bid at least; without a price it isn't known."""
+    """The most that it may move: a buy's limit, for a sell at least the bid; without a price it is unknown."""
     numbers = {name: None if name not in given else Decimal(given[name]) for name in ("quote_size", "base_size")}
     prices = {name: None if name not in given else Decimal(given[name]) for name in ("limit", "price")}
     assert order_worth(side, **numbers, **prices) == (None if worth is None else Decimal(worth))
@@ -62,13 +62,13 @@ def test_the_largest_order_is_allowed_and_what_is_not_known_is_not() -> None:
 
 
 def test_the_pool_is_only_for_whom_it_is_named() -> None:
-    """What no trade owns is nobody's to sell by default."""
+    """By default no sender may sell from the pool."""
     assert (without_trade(Scope(), "tv", "BTC-USD", Decimal(1)) or {})["gate"] == "SENDER_POOL"
     assert without_trade(Scope(pool=True), "tv", "BTC-USD", Decimal(1)) is None
 
 
 def test_a_scope_is_written_as_other_settings_are() -> None:
-    """Lists as lists, or with commas from the environment; what is no bound is refused."""
+    """Lists as lists, or with commas from the environment; an invalid bound is refused."""
     found = SenderSettings.model_validate(
         {"token": "0123456789abcdef", "symbols": "btc-usd,ETH-USD", "actions": "buy,close", "triggers": ["rsi"]}
     )
@@ -79,6 +79,6 @@ def test_a_scope_is_written_as_other_settings_are() -> None:
 
 
 def test_no_sender_is_called_as_what_comes_through_temporal() -> None:
-    """Whoever reads who gave a command can tell a proven sender from nobody proven."""
+    """An authenticated sender can be distinguished from an unauthenticated name."""
     with pytest.raises(ValidationError, match="sent directly through Temporal"):
         WebhookSettings(senders={"temporal": SenderSettings.model_validate({"token": "0123456789abcdef" * 2})})

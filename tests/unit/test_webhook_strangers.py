@@ -1,4 +1,4 @@
-"""Requests that prove nothing: how many are borne from an address, and what is written of them."""
+"""Unauthenticated requests: how many are allowed from an address, and what is logged of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from web.strangers import Strangers, Tally, address_of
 
 
 def test_failures_are_put_off_for_longer_each_time() -> None:
-    """Five in a minute are borne, then each wait is twice the one before, up to ten minutes, until there is an hour's
-    peace.
+    """Five in a minute are allowed, then each wait is twice the previous one, up to ten minutes, until an hour without
+    failures.
     """
     clock = [0.0]
     strangers = Strangers(clock=lambda: clock[0])
@@ -30,7 +30,7 @@ def test_failures_are_put_off_for_longer_each_time() -> None:
 
 
 def test_the_table_of_addresses_is_bounded() -> None:
-    """A million addresses take the room of a few; the one that failed longest ago is forgotten first."""
+    """A million addresses use the memory of a few; the one that failed longest ago is forgotten first."""
     strangers = Strangers(clock=lambda: 0.0, most=3)
     for _ in range(6):
         strangers.failed("first", per_minute=5)
@@ -60,12 +60,12 @@ def _request(peer: str, *forwarded: str) -> Request:
     ],
 )
 def test_whose_request_it_is(peer: str, forwarded: tuple[str, ...], behind_proxy: bool, address: str) -> None:
-    """The peer's, or what the nearest proxy says where a setting says that there is one; IPv6 by its network."""
+    """The peer's address, or the nearest proxy's statement if a setting names one; IPv6 by its network."""
     assert address_of(_request(peer, *forwarded), behind_proxy=behind_proxy) == address
 
 
 def test_a_flood_is_a_line_a_minute() -> None:
-    """The first is said at once, then one line sums up a minute, and peace says nothing."""
+    """The first is logged at once, then one line a minute summarises, and without failures nothing is logged."""
     timers: list[Callable[[], None]] = []
     tally = Tally("turned_away", later=lambda seconds, action: timers.append(action) if seconds == 60 else None)
     with capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""Numbers and sentences as people read them."""
+"""Numbers and sentences as shown to people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from workflows.timeline import Timeline
     [("0.10000000", "0.1"), ("1234.123456789", "1234.12345679"), ("0.0000000000123", "0.000000000012"), ("0", "0")],
 )
 def test_an_amount_has_eight_places_and_what_is_there_is_not_zero(value: str, read: str) -> None:
-    """As a text and as a number for a table an amount reads alike, and dust is never shown as nothing."""
+    """As a text and as a number in a table an amount is shown alike, and dust is never shown as zero."""
     assert money(Decimal(value)) == read
     assert f"{tidy(Decimal(value)):f}" == read
 
@@ -38,7 +38,7 @@ def test_an_amount_has_eight_places_and_what_is_there_is_not_zero(value: str, re
     ("price", "read"), [("50123.4567", "50123.46"), ("0.000123456789", "0.000123457"), ("12.3", "12.3")]
 )
 def test_a_computed_price_has_two_decimals_or_six_digits(price: str, read: str) -> None:
-    """A stop of a cheap coin keeps its digits, and text, number and row agree on them."""
+    """A stop of a cheap coin keeps its digits, and text, number and row agree."""
     assert (about(price), about(Decimal(price)), str(rounded(Decimal(price)))) == (read, read, read)
 
 
@@ -54,12 +54,12 @@ def test_profit_is_to_the_cent_and_less_than_a_cent_keeps_its_digits() -> None:
 
 
 def test_a_key_is_shortened_to_what_commands_take_back() -> None:
-    """Twelve digits, and nothing for no key."""
+    """Twelve digits, and nothing without a key."""
     assert (short("0123456789abcdef"), short(None)) == ("0123456789ab", "")
 
 
 def test_an_order_of_somebody_else_says_whose_it_is_not() -> None:
-    """Side, size, product, price and how it was learnt stand in one line."""
+    """Side, size, product, price and how it was learnt are on one line."""
     order = ExternalOrder(
         order_key="0" * 32,
         account="main",
@@ -78,7 +78,7 @@ def test_an_order_of_somebody_else_says_whose_it_is_not() -> None:
 
 
 def test_a_timeline_keeps_its_ends_and_shows_the_newest_first() -> None:
-    """Of a long story the beginning and the end stay; the Web UI gets the last twenty lines."""
+    """The beginning and the end of a long timeline are kept; the Web UI gets the last twenty lines."""
     timeline = Timeline()
     for number in range(500):
         timeline.add(f"t{number}", f"line {number}")
@@ -88,7 +88,7 @@ def test_a_timeline_keeps_its_ends_and_shows_the_newest_first() -> None:
 
 
 def test_what_a_gate_compared_is_read_and_not_computed_with() -> None:
-    """Quotients have eight places, words stay as they are, and what was not known is left out."""
+    """Quotients have eight places, words are unchanged, and unknown values are left out."""
     numbers = {
         "limit": "9985.14076032317532099918686",
         "share": "0.100",

@@ -1,4 +1,4 @@
-"""Workflow code and the domain code that it calls read no clock, no random numbers and no outside world."""
+"""Workflow code and the domain code that it calls use no clock, no random numbers and no I/O."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _offences(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(_ROOT)))
 def test_code_that_is_replayed_is_deterministic(path: Path) -> None:
-    """A module of workflows or domain neither imports nor calls anything whose answer may differ in a replay."""
+    """A module of workflows or domain neither imports nor calls anything whose result may differ in a replay."""
     assert _offences(path.read_text(encoding="utf-8")) == []
 
 

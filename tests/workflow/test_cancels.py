@@ -1,4 +1,4 @@
-"""Cancels that race fills lose neither: what was filled is protected, nothing is left open (LIFE-6, 7)."""
+"""Cancels that race fills lose neither: fills are protected, nothing is left open (LIFE-6, 7)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED = "Order would have traded with one of its own"
 
 
 async def cancel_by_command_line(system: TradingSystem, workflow_id: str) -> None:
-    """Run the very command that a person would run."""
+    """Run the same command as a person."""
     program = await temporal_binary.ensure_async()
     process = await asyncio.create_subprocess_exec(
         str(program),
@@ -44,7 +44,7 @@ async def until_venue_says(system: TradingSystem, client_id: str, status: str) -
 
 
 async def nothing_open(system: TradingSystem) -> bool:
-    """Whether the exchange has no live order and the ledger none either."""
+    """Whether neither the exchange nor the ledger has a live order."""
     live = [order for order in await system.control.orders() if order["status"] in ("OPEN", "PENDING", "CANCEL_QUEUED")]
     ours = await system.value(
         "SELECT (SELECT count(*) FROM passive_orders) + (SELECT count(*) FROM attempts WHERE live)"
@@ -96,7 +96,7 @@ async def test_a_cancel_before_any_fill_ends_the_order(system: TradingSystem) ->
 
 @pytest.mark.parametrize("by", ["update", "signal"])
 async def test_cancel_by_update_and_by_signal(system: TradingSystem, by: str) -> None:
-    """The order's own `cancel` does what a cancel of its workflow does, and answers at once as an update."""
+    """The order's own `cancel` does the same as a cancel of its workflow, and answers at once as an update."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     await system.control.fill(await trade.exchange_id(), "0.03")
     await trade.until_protected("0.03")
@@ -155,7 +155,7 @@ async def test_an_entry_stopped_out_at_a_third_sells_what_fills_before_the_cance
     await system.control.fill(await trade.exchange_id(), "0.03")
     await trade.until_protected("0.03")
     await system.control.latency(cancel=None)
-    # The own order holds the best bid up, so the stop is told as the price watcher would tell it.
+    # Our own order holds the best bid up, so the test signals the stop like the price watcher.
     await trade.monitor.signal(
         "exit_due", ExitDue(reason=ExitReason.HARD_STOP, price=Decimal(47000), at=datetime.now(UTC))
     )
@@ -177,7 +177,7 @@ async def test_an_entry_stopped_out_at_a_third_sells_what_fills_before_the_cance
 
 
 async def test_a_close_stops_the_rest_of_the_entry_first(system: TradingSystem) -> None:
-    """Closing a half-filled entry cancels its remainder at the exchange and sells what it had."""
+    """Closing a half-filled entry cancels its remainder at the exchange and sells the filled part."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     await system.control.fill(await trade.exchange_id(), "0.04")
     await trade.until_protected("0.04")
@@ -191,7 +191,7 @@ async def test_a_close_stops_the_rest_of_the_entry_first(system: TradingSystem) 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["told by the stream", "found out by REST"])
 async def test_what_a_person_cancels_in_the_exchanges_app_stays_cancelled(system: TradingSystem, lost: bool) -> None:
-    """A post-only entry that somebody else has cancelled is not sent a second time, and says what became of it."""
+    """A post-only entry cancelled by somebody else is not sent a second time, and reports its end."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
     exchange_id = await trade.exchange_id()
     await trade.until_state("OPEN")
@@ -211,7 +211,8 @@ async def test_what_a_person_cancels_in_the_exchanges_app_stays_cancelled(system
 
 
 async def test_a_post_only_order_retried_after_both_attempts_filled_in_part(system: TradingSystem) -> None:
-    """Two attempts that each filled in part, the first one's news repeated late: the order's size is their sum."""
+    """Two attempts that each filled in part, with late repeats of the first one's reports: the order's size is their
+    sum."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
     one = await trade.exchange_id(1)
     await system.control.fill(one, "0.03")
@@ -259,7 +260,7 @@ async def test_a_post_only_order_that_would_cross_is_moved_off_the_touch(system:
 
 
 async def test_a_further_post_only_attempt_costs_no_more_than_was_reserved(system: TradingSystem) -> None:
-    """A buy whose first attempt was moved off the touch stays at that price when the market comes back to its limit."""
+    """A buy whose first attempt was moved off the touch stays at that price when the market returns to its limit."""
     await system.price("48000")
     asked = limit_buy(system.account, "0.01", "50000", post_only=True)
     trade = await system.start(asked.model_copy(update={"base_size": None, "quote_size": Decimal(900)}))
@@ -279,7 +280,7 @@ async def test_a_further_post_only_attempt_costs_no_more_than_was_reserved(syste
 
 
 async def test_a_close_before_any_fill_holds_for_what_fills_all_the_same(system: TradingSystem) -> None:
-    """The entry of a close that was accepted fills while its cancel is on the way: it is sold, as was promised."""
+    """The entry of an accepted close fills during its cancel: the fill is sold, as promised."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     exchange_id = await trade.exchange_id()
     await trade.until_state("OPEN")

@@ -1,4 +1,4 @@
-"""A person's close is heard at any time, also while a stop is due and can't sell."""
+"""A person's close is accepted at any time, also while a stop is due and can't sell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def hodl(database: str, temporal_server: DevServer) -> AsyncIterator[Tradi
 
 
 async def test_a_close_sells_what_a_hodl_list_keeps_from_a_due_stop(hodl: TradingSystem) -> None:
-    """The list stops the system's hard stop, which is told once; it does not stop a person."""
+    """The list stops the system's hard stop, which is reported once; it does not stop a person."""
     trade = await hodl.start(market_buy(hodl.account, "0.01"))
     await trade.until_protected("0.01")
     await hodl.price("47000")
@@ -49,7 +49,8 @@ async def test_a_close_sells_what_a_hodl_list_keeps_from_a_due_stop(hodl: Tradin
 
 
 async def test_a_change_of_the_hodl_list_counts_within_seconds(hodl: TradingSystem) -> None:
-    """A stop that the list refused sells as soon as the symbol leaves it, and one at work stands down when it joins."""
+    """A stop refused by the list sells as soon as the symbol is removed, and a working one stands down when it is
+    added."""
     sources = SettingSources(from_file=hodl.settings.model_dump())
 
     async def listed(*symbols: str) -> None:
@@ -82,7 +83,7 @@ async def test_a_change_of_the_hodl_list_counts_within_seconds(hodl: TradingSyst
 
 
 async def test_a_close_ends_the_pause_before_a_refused_stop_is_tried_again(system: TradingSystem) -> None:
-    """The pause after a refusal belongs to the stop; the person's order goes out at once."""
+    """The pause after a refusal is the stop's; the person's order is sent at once."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.control.product("BTC-USD", cancel_only=True)
@@ -101,7 +102,7 @@ async def test_a_close_ends_the_pause_before_a_refused_stop_is_tried_again(syste
 
 
 async def pausing_for(handle: WorkflowHandle[Any, Any]) -> int:
-    """Seconds of the pause that the monitor is in; 0 if it is in none."""
+    """Seconds of the monitor's present pause; 0 if there is none."""
     seconds: dict[int, int] = {}
     async for event in handle.fetch_history_events():
         if event.HasField("timer_started_event_attributes") and b"is tried again" in event.user_metadata.summary.data:
@@ -114,7 +115,7 @@ async def pausing_for(handle: WorkflowHandle[Any, Any]) -> int:
 
 
 async def timers_fired_before_selling(handle: WorkflowHandle[Any, Any], signal: str) -> int:
-    """How many timers ran to their end between this signal and the next exit order's start."""
+    """How many timers fired between this signal and the next exit order's start."""
     events = (await handle.fetch_history()).events
     told = next(
         event.event_id for event in events if event.workflow_execution_signaled_event_attributes.signal_name == signal

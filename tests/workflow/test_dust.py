@@ -1,4 +1,4 @@
-"""What can't be sold at the bid's worth is dust: it is called so, with size and worth, and guarded no more."""
+"""A remainder that can't be sold for its worth at the bid is dust: reported with size and worth, and not guarded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def fallen(system: TradingSystem) -> tuple[Trade, str]:
 @pytest.mark.parametrize("story", [cancelled_early, fallen], ids=["ended short", "fell 95 %"])
 async def test_what_is_too_small_to_sell_closes_as_dust_and_says_so(system: TradingSystem, story: object) -> None:
     """The trade is closed without an exit reason, timeline, ledger, incident and `trade show` name the dust, and a
-    price that rises again changes nothing.
+    rising price changes nothing.
     """
     trade, sentence = await story(system)  # type: ignore[operator]
     outcome = await trade.closed()
@@ -59,8 +59,8 @@ async def test_what_is_too_small_to_sell_closes_as_dust_and_says_so(system: Trad
 async def test_dust_is_called_so_by_what_the_stream_told_while_reads_fail(
     system: TradingSystem, fault: dict[str, Any]
 ) -> None:
-    """With every read failing, or hanging, what is too small to sell at the bid of the stream closes as dust, and
-    nobody is alarmed.
+    """With every read failing, or hanging, a remainder that is too small to sell at the stream's bid closes as dust,
+    without an incident.
     """
     trade = await system.start(market_buy(system.account, "0.0003"))
     await trade.until_protected("0.0003")
@@ -76,9 +76,7 @@ async def test_dust_is_called_so_by_what_the_stream_told_while_reads_fail(
 
 
 async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an answer of the exchange's book, and no bid that is kept, the trade stays open, and is dust once its
-    worth is known.
-    """
+    """Without the exchange's book and a stored bid, the trade stays open; it is dust once its worth is known."""
     monkeypatch.setattr(closing, "KEPT_BID", "NULL::numeric")
     trade = await system.start(market_buy(system.account, "0.0003"))
     await trade.until_protected("0.0003")
@@ -98,8 +96,8 @@ async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem, monkeyp
 
 @pytest.mark.parametrize("beside", ["the protection", "TP"])
 async def test_dust_beside_what_may_still_sell_a_trade_is_not_sent(system: TradingSystem, beside: str) -> None:
-    """Protection, or a lower exit, has no end and may sell all but half a dollar of the trade: a close sends no order
-    for that, which would be refused; people are told that it waits, and it sells all once the end is known.
+    """Protection, or a lower exit, has no known end and may sell all but half a dollar of the trade: a close sends no
+    order for that, which would be refused; people are told that it waits, and it sells all once the end is known.
     """
     shield = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.08")) if beside == "the protection" else None
     rules = ExitRules(reprice_seconds=Decimal(60), trailing_arm=None, take_profit=Decimal("0.01"))

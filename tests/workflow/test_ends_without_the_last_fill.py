@@ -1,5 +1,5 @@
-"""The stream tells an end by a cancel with the totals before the last fill, and the order itself says it late or not at
-all: what was sold already is not sold again out of what is others', and where nobody can know, the books follow.
+"""The stream reports a cancelled order's end with the totals before the last fill, and the order itself reports it late
+or never: sold sizes are not sold again from others' coins, and if that can't be known, the books are corrected.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tests.support.waiting import eventually
 from tests.workflow.test_urgent_exits import STOP, WITHIN, bought, close, leg, sells, until_sold
 
 LATE: dict[str, dict[str, Any]] = {"lagging": {"delay": 1}, "slow": {"delay": 1}}
-"""An answer of a second ago, in which the order lives, and one that takes a second."""
+"""An answer from a second ago, in which the order is live, and one that takes a second."""
 BRACKET = Protection(kind=ProtectionKind.BRACKET, stop=Decimal("0.08"), take_profit=Decimal("0.2"))
 """Its limit is on the book, where it can sell a part."""
 
 
 async def resting(system: TradingSystem, trade: Trade) -> str:
-    """The exchange's id of what rests of the trade."""
+    """The exchange's id of the trade's resting order."""
 
     async def rests() -> str | None:
         return next((item["order_id"] for item in await sells(system, trade) if item["status"] == "OPEN"), None)
@@ -40,8 +40,8 @@ async def two_orders(system: TradingSystem, trade: Trade) -> bool:
 
 
 async def fills_unseen(system: TradingSystem, order: str, fault: str, settings: Mapping[str, Any]) -> None:
-    """A resting order sells 0.004 of which no message comes, and its end is told without it; reads go wrong."""
-    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up tells of it
+    """A resting order sells 0.004 without a message, and its end is reported without it; reads fail."""
+    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up reports it
     await system.control.fault(fault, "GET *", count=None, **settings)
     await system.control.fault("missing", "user", count=1)
     await system.control.fill(order, "0.004")
@@ -91,8 +91,8 @@ async def test_an_end_is_looked_at_until_an_answer_shows_it(
 async def test_an_end_is_not_waited_for_where_nobody_else_has_of_the_coin(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No read works and no trade or pool has of the coin: a stop goes out as soon as its protection's end is told,
-    however long it would wait elsewhere.
+    """No read works and no trade or pool has any of the coin: a stop is sent as soon as its protection's end is
+    reported, however long the wait would be otherwise.
     """
     monkeypatch.setattr(unclear_orders, "_LOOK_WHERE_OTHERS_HAVE", 3600.0)
     await open_books(system.pool, system.account, USD="100000", BTC="0")
@@ -107,9 +107,9 @@ async def test_an_end_is_not_waited_for_where_nobody_else_has_of_the_coin(
 
 
 async def test_whose_coins_an_end_told_too_low_sold_has_them_no_more(system: TradingSystem) -> None:
-    """No read works, so what a stop's own order sold last can't be known: the rest goes out all the same, out of
-    another trade's coins. Once it is known, that trade has so much less, in the books, in its plan and for its exits,
-    and people are told.
+    """No read works, so the last fill of a stop's own order can't be known: the rest is sent all the same, from another
+    trade's coins. Once the fill is known, that trade has that much less, in the books, in its plan and for its exits,
+    and people are notified.
     """
     await open_books(system.pool, system.account, USD="100000", BTC="0")
     trade, other = await bought(system), await bought(system)

@@ -1,4 +1,4 @@
-"""Exits at work: re-pricing, escalation, refusals, products that take no market orders (EXIT-3, 4)."""
+"""Working exits: re-pricing, escalation, refusals, products without market orders (EXIT-3, 4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = ExitRules(reprice_seconds=Decimal("0.25"), trailing_arm=None, take_profi
 
 
 async def leg_attempts(system: TradingSystem, trade: Trade, number: int = 1) -> list[dict[str, Any]]:
-    """The attempts of an exit leg as the journal has them."""
+    """The attempts of an exit leg in the journal."""
     rows = await system.rows("SELECT * FROM attempts WHERE order_key = $1 ORDER BY number", trade.leg_key(number))
     return [dict(row) for row in rows]
 
@@ -29,7 +29,7 @@ def kind(attempt: dict[str, Any]) -> str:
 
 
 async def test_a_soft_stop_is_repriced_five_times_and_then_sold_at_market(system: TradingSystem) -> None:
-    """A LIMIT exit that nobody takes is re-priced at the newest bid, at most 5 times, and then goes MARKET."""
+    """A LIMIT exit without a fill is re-priced at the newest bid, at most 5 times, and then goes MARKET."""
     trade = await system.start(market_buy(system.account, "0.01", rules=QUICK))
     await trade.until_protected("0.01")
     await system.price("48700")
@@ -47,7 +47,8 @@ async def test_a_soft_stop_is_repriced_five_times_and_then_sold_at_market(system
 
 
 async def test_a_take_profit_that_no_longer_holds_goes_back_to_monitoring(system: TradingSystem) -> None:
-    """A profit exit is checked again before each re-pricing; fallen short, the trade is protected as before."""
+    """A profit exit is checked again before each re-pricing; if it no longer holds, the trade is protected as
+    before."""
     trade = await system.start(market_buy(system.account, "0.01", rules=QUICK))
     await trade.until_protected("0.01")
     await system.price("50600")
@@ -72,7 +73,7 @@ async def test_a_take_profit_that_no_longer_holds_goes_back_to_monitoring(system
 
 
 async def test_a_take_profit_is_never_sold_at_market(system: TradingSystem) -> None:
-    """A profit exit that holds but doesn't fill ends after its re-pricings and begins anew, always as LIMIT."""
+    """A profit exit that holds but doesn't fill ends after its re-pricings and begins again, always as LIMIT."""
     rules = QUICK.model_copy(update={"max_reprices": 1})
     trade = await system.start(market_buy(system.account, "0.01", rules=rules))
     await trade.until_protected("0.01")
@@ -114,7 +115,7 @@ async def test_a_hard_stop_replaces_a_pending_limit_exit_after_its_end_is_known(
 
 
 async def test_an_exit_that_fills_in_part_leaves_the_rest_protected(system: TradingSystem) -> None:
-    """A profit exit that sold a part goes back to monitoring with what is left, and a stop sells that."""
+    """A profit exit that sold a part returns to monitoring the rest, and a stop sells that."""
     trade = await system.start(market_buy(system.account, "0.01", rules=QUICK))
     await trade.until_protected("0.01")
     await system.price("50600")
@@ -148,7 +149,7 @@ async def test_a_refused_exit_is_tried_again_until_the_exchange_takes_it(system:
 
     await eventually(refused, what="the stop was refused twice")
     told = await system.rows("SELECT severity FROM incidents WHERE kind = 'EXIT_REFUSED'")
-    assert [row["severity"] for row in told] == ["CRITICAL"]  # one that lasts, not one a try
+    assert [row["severity"] for row in told] == ["CRITICAL"]  # one that lasts, not one per attempt
     assert await system.value("SELECT remaining FROM trades WHERE entry_key = $1", trade.key) == Decimal("0.01")
     await system.control.product("BTC-USD", cancel_only=False)
     outcome = await trade.closed(within=20)
@@ -174,7 +175,7 @@ async def test_a_limit_exit_that_fails_at_the_exchange_is_tried_again(system: Tr
 
 @pytest.mark.parametrize("price", ["47000", "48700"])
 async def test_a_limit_only_product_is_sold_by_ioc_within_a_collar(system: TradingSystem, price: str) -> None:
-    """Where the product takes no market orders, a limit IOC with a collar stands in for MARKET, in and out."""
+    """If the product has no market orders, a limit IOC with a collar replaces MARKET, for buys and sells."""
     await system.control.product("BTC-USD", limit_only=True)
     rules = ExitRules(reprice_seconds=Decimal("0.2"), max_reprices=0)
     trade = await system.start(market_buy(system.account, "0.01", rules=rules))

@@ -1,4 +1,4 @@
-"""An exit that sells nothing is tried again, ever more slowly, for as long as it takes, and people are told."""
+"""An exit that sells nothing is retried with growing pauses, for as long as necessary, and people are notified."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ UNSOLD = "SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'CANCEL
 async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_the_pause(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MARKET sells that end CANCELLED with nothing sold, or a hundredth, come after 1, 2 and 4 seconds, the third is
-    told, and a close goes out before the fourth pause is over.
+    """MARKET sells that end CANCELLED with nothing sold, or a hundredth, are repeated after 1, 2 and 4 seconds, the
+    third is reported, and a close is sent before the fourth pause is over.
     """
     monkeypatch.setattr(exit_pauses, "_QUICK_PAUSE", 3600.0)
     trade = await system.start(market_buy(system.account, "0.01"))
@@ -62,8 +62,8 @@ async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_
 async def test_a_pause_ends_when_a_fill_that_was_missing_is_known(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A close's order is told to have sold nothing, and sold a part; no read works. The pause after that is long: being
-    told to look doesn't end it, and the missing fill does, as soon as the ledger has it.
+    """A close's order is reported to have sold nothing, and sold a part; no read works. The pause after that is long: a
+    request to check doesn't end it, and the missing fill does, as soon as the ledger has it.
     """
     monkeypatch.setattr(exit_pauses, "_FIRST_PAUSE", 3600.0)
     await open_books(system.pool, system.account, USD="100000", BTC="0")
@@ -89,9 +89,9 @@ async def test_a_pause_ends_when_a_fill_that_was_missing_is_known(
 async def test_an_exit_whose_refusal_was_thrown_away_is_refused_once(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server throws away the workflow task in which an exit is refused, and what that stored is found again: it is
-    no earlier monitor's exit, behind which the next one would be sent at once. The pause ends when what stood in its
-    way is free.
+    """The server discards the workflow task in which an exit is refused, and the stored refusal is found again: it is
+    not an earlier monitor's exit, after which the next one would be sent at once. The pause ends when the cause is
+    gone.
     """
     for pause in ("_FIRST_PAUSE", "_CLAIMS_LOOK"):
         monkeypatch.setattr(exit_pauses, pause, 3600.0)
@@ -123,7 +123,7 @@ async def test_an_exit_whose_refusal_was_thrown_away_is_refused_once(
 
 
 async def test_a_profit_exit_that_never_fills_is_not_sent_in_a_tight_loop(system: TradingSystem) -> None:
-    """It goes back to monitoring at once the first time, and after a growing pause when it is due again and again."""
+    """It returns to monitoring at once the first time, and after a growing pause when it is due again and again."""
     rules = ExitRules(take_profit=Decimal("0.01"), trailing_arm=None)
     trade = await system.start(market_buy(system.account, "0.01", rules=rules))
     await trade.until_protected("0.01")
@@ -139,7 +139,7 @@ async def test_a_profit_exit_that_never_fills_is_not_sent_in_a_tight_loop(system
 
 
 def leg_of(trade: Trade, number: int) -> OrderIntent:
-    """An exit of a monitor's, as it was before legs were stored with their number."""
+    """A monitor's exit from before legs were stored with their number."""
     return OrderIntent(
         order_key=trade.leg_key(number),
         account=trade.intent.account,
@@ -157,7 +157,7 @@ def leg_of(trade: Trade, number: int) -> OrderIntent:
 
 
 async def start_as_before(system: TradingSystem, trade: Trade) -> None:
-    """A monitor that is told of no exits, as one that an entry of an earlier version starts."""
+    """A monitor without known exits, as started by an entry of an earlier version."""
     start = MonitorStart(
         entry_key=trade.key,
         account=system.account,
@@ -176,8 +176,8 @@ async def start_as_before(system: TradingSystem, trade: Trade) -> None:
 
 @pytest.mark.parametrize("told", [True, False], ids=["by the sweep", "told of no exits"])
 async def test_a_new_monitor_begins_behind_every_exit_that_the_ledger_has(system: TradingSystem, told: bool) -> None:
-    """Refused exits that Temporal has forgotten count all the same: the first order of a new monitor is the next exit,
-    though it is due for another reason.
+    """Refused exits that Temporal has deleted still count: the first order of a new monitor is the next exit, though it
+    is due for another reason.
     """
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")

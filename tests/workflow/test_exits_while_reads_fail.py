@@ -1,4 +1,4 @@
-"""What a due exit knows while the exchange's reads fail comes from its stream and its refusals."""
+"""A due exit's information while the exchange's reads fail is from its stream and its refusals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLLOWS = ExitRules(reprice_seconds=Decimal("0.3"), max_reprices=50, trailing_ar
 
 
 async def until_offered(system: TradingSystem, trade: Trade, price: str, *, exits: int = 1) -> None:
-    """Wait until the trade's exit rests at this price, as one of so many exit orders so far."""
+    """Wait until the trade's exit rests at this price, as one of this many exit orders so far."""
 
     async def so() -> bool:
         resting = [item for item in await sells(system, trade) if item["status"] == "OPEN"]
@@ -38,7 +38,7 @@ async def until_bid_is_kept(system: TradingSystem, bid: str) -> None:
 
 
 async def test_a_bid_from_a_clock_that_was_ahead_does_not_stay(system: TradingSystem) -> None:
-    """The watcher's bid of now replaces one that was stored an hour ahead, before our clock was set right."""
+    """The watcher's present bid replaces one stored an hour ahead, before our clock was corrected."""
     await bought(system)
     await until_bid_is_kept(system, "50000")
     await system.pool.execute("UPDATE exit_bids SET bid = 60000, at = now() + interval '1 hour'")
@@ -51,8 +51,8 @@ async def test_a_bid_from_a_clock_that_was_ahead_does_not_stay(system: TradingSy
 async def test_a_product_that_takes_only_limit_orders_now_is_sold_at_once(
     system: TradingSystem, by: str, fault: str
 ) -> None:
-    """The exchange refuses a MARKET order, and no read can say why: the same exit order goes on as a limit that trades
-    at once, and the next trade's exit begins as one.
+    """The exchange refuses a MARKET order, and no read can say why: the same exit order continues with a limit that
+    trades at once, and the next trade's exit begins with one.
     """
     first, second = await bought(system), await bought(system)
     await until_bid_is_kept(system, "50000")
@@ -82,7 +82,7 @@ async def test_a_product_that_takes_only_limit_orders_now_is_sold_at_once(
 async def test_a_soft_stop_of_a_product_that_takes_only_limit_orders_now_goes_on_at_the_bid(
     system: TradingSystem,
 ) -> None:
-    """Its limits have not filled, and the MARKET order after them is refused: what follows in the same exit order
+    """Its limits have not filled, and the MARKET order after them is refused: the next attempt of the same exit order
     trades at the bid, and no limit above the market is begun again.
     """
     trade = await bought(system, rules=QUICK)
@@ -99,7 +99,7 @@ async def test_a_soft_stop_of_a_product_that_takes_only_limit_orders_now_goes_on
 
 
 async def test_a_soft_stop_that_has_come_to_market_begins_no_limits_again(system: TradingSystem) -> None:
-    """Its limits have not filled, and its MARKET order finds nobody: the next exit goes MARKET at once."""
+    """Its limits have not filled, and its MARKET order finds no buyer: the next exit goes MARKET at once."""
     trade = await bought(system, rules=QUICK)
     await system.control.fault("thin_book", "SELL BTC-USD", count=1)
     await system.price("48700")
@@ -113,7 +113,7 @@ async def test_a_soft_stop_that_has_come_to_market_begins_no_limits_again(system
 async def test_a_soft_stops_limits_follow_the_streams_bid_while_no_read_works(
     system: TradingSystem, fault: str
 ) -> None:
-    """Each re-pricing is at the bid of then, not at the one that made the stop due."""
+    """Each re-pricing is at the present bid, not at the one that made the stop due."""
     trade = await bought(system, rules=FOLLOWS)
     await system.control.fault(fault, "GET *", count=None, **FAULTS[fault])
     await system.price("48700")
@@ -128,8 +128,8 @@ async def test_a_soft_stops_limits_follow_the_streams_bid_while_no_read_works(
 
 
 async def test_a_targets_limits_follow_the_streams_bid_while_no_read_works(system: TradingSystem) -> None:
-    """The target is checked by the stream's bid before each re-pricing: it follows the bid while it holds, and goes
-    back to monitoring as it doesn't.
+    """The target is checked by the stream's bid before each re-pricing: it follows the bid while it holds, and returns
+    to monitoring when it doesn't.
     """
     trade = await bought(system, rules=FOLLOWS.model_copy(update={"take_profit": Decimal("0.01")}))
     await system.control.fault("server_error", "GET *", count=None)

@@ -1,4 +1,4 @@
-"""The ledger check as it runs in production: a schedule, a workflow, a stored result."""
+"""The ledger check as in production: a schedule, a workflow, a stored result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workflows.reconcile import reconcile_id
 
 
 async def test_the_schedule_checks_the_ledger_and_keeps_the_result(database: str, temporal_server: DevServer) -> None:
-    """It runs once it is set up and when it is triggered, beside a trade that lives; its result tells how it went."""
+    """It runs at its creation and when triggered, during an open trade; its result has the outcome."""
     async with trading_system(database, temporal_server.address) as system:
         trade = await system.start(market_buy(system.account, "0.01"))
         await trade.until_protected("0.01")

@@ -1,4 +1,4 @@
-"""The life of a trade from decision to close, on the ways it normally goes."""
+"""The life of a trade from decision to close, in the normal cases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.stack.dev_server import DevServer
 
 async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
     """A hard stop sells everything at MARKET. The entry's workflow returns the trade's outcome, with nothing remaining,
-    and the list of workflows has how it ended.
+    and the list of workflows has its end.
     """
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
@@ -47,7 +47,7 @@ async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
 
 
 async def test_a_trailing_stop_takes_the_gain(system: TradingSystem) -> None:
-    """Armed by +3.5 %, raised with the price, the trailing stop sells by LIMIT, and its final state is kept."""
+    """Armed by +3.5 %, raised with the price, the trailing stop sells by LIMIT, and its final state is stored."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     for bid in ("51800", "53000", "54000"):
@@ -72,8 +72,8 @@ async def test_a_trailing_stop_takes_the_gain(system: TradingSystem) -> None:
 async def test_a_signal_exit_sells_what_is_not_losing(system: TradingSystem) -> None:
     """A sell row in the matrix closes a trade that gains after the fees of both sides, with its score in the linkage.
 
-    One whose plan has the rule of bare prices leaves first, at a gain that the fees are more than; and one that a
-    person entered stays, as long as that was not asked for.
+    One whose plan ignores fees exits first, at a gain smaller than the fees; and one entered by a person stays, unless
+    a signal exit was requested.
     """
     after_fees = ExitRules(trailing_arm=None, signal_exit_net=True)
     trade = await system.start(market_buy(system.account, "0.01", rules=after_fees))
@@ -143,7 +143,7 @@ async def test_close_is_refused_once_where_nothing_is_open(system: TradingSystem
 
 
 async def test_an_unfilled_entry_expires(system: TradingSystem) -> None:
-    """An entry that nobody fills is cancelled after its time and ends as EXPIRED, with no trade."""
+    """An entry without a fill is cancelled after its time and ends as EXPIRED, with no trade."""
     trade = await system.start(limit_buy(system.account, "0.01", "49000", expires_after=Decimal("0.5")))
     outcome = await trade.result()
     assert outcome.state is OrderState.EXPIRED
@@ -152,7 +152,7 @@ async def test_an_unfilled_entry_expires(system: TradingSystem) -> None:
 
 
 async def test_a_partly_filled_entry_that_expires_keeps_its_filled_part_protected(system: TradingSystem) -> None:
-    """What an expired entry had filled is guarded and sold by its exits."""
+    """An expired entry's filled part is guarded and sold by its exits."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999", expires_after=Decimal("1.5")))
     await system.control.fill(await trade.exchange_id(), "0.03")
     await trade.until_state("EXPIRED")
@@ -213,7 +213,7 @@ async def test_a_decision_that_is_too_old_is_dropped(system: TradingSystem) -> N
 
 
 async def test_a_decision_grows_too_old_while_the_exchange_is_busy(system: TradingSystem) -> None:
-    """A submit that was not taken is not tried again once the decision is too old."""
+    """A submit that was not accepted is not retried once the decision is too old."""
     await system.control.fault("rate_limited", "POST /orders", count=50)
     soon = datetime.now(UTC) + timedelta(seconds=1.5)
     trade = await system.start(market_buy(system.account, valid_until=soon))
@@ -223,7 +223,7 @@ async def test_a_decision_grows_too_old_while_the_exchange_is_busy(system: Tradi
 
 
 async def test_dust_is_closed_as_dust(system: TradingSystem) -> None:
-    """What is left below the exchange's minimum after a sell is written off by name, and the trade ends."""
+    """A remainder below the exchange's minimum after a sell is written off by name, and the trade ends."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     part = sell(system.account, "0.00999", entry_key=trade.key, entry_point="manual")
@@ -235,8 +235,8 @@ async def test_dust_is_closed_as_dust(system: TradingSystem) -> None:
 
 
 async def test_a_buy_sized_in_quote_is_sold_and_its_fraction_is_dust(database: str, temporal_server: DevServer) -> None:
-    """The exchange fills it to 16 places and tells its executions in quote: they are taken as they are, what is on the
-    increment is sold, and the rest below it is dust.
+    """The exchange fills it to 16 places and reports its executions in quote: they are recorded unchanged, the size on
+    the increment is sold, and the rest below it is dust.
     """
     async with trading_system(database, temporal_server.address, market=step_market(fills_in_quote=True)) as system:
         bought = market_buy(system.account, base_size=None, quote_size=Decimal(100))
@@ -255,7 +255,7 @@ async def test_a_buy_sized_in_quote_is_sold_and_its_fraction_is_dust(database: s
 
 
 async def test_a_partial_sell_by_hand_leaves_the_rest_protected(system: TradingSystem) -> None:
-    """Selling a part of a trade shrinks it; its stop then sells exactly what is left."""
+    """Selling a part of a trade reduces it; its stop then sells exactly the rest."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     part = sell(system.account, "0.004", entry_key=trade.key, entry_point="manual")

@@ -1,4 +1,4 @@
-"""Trades that outlive workers and histories: both are replaced, and nobody notices."""
+"""Trades that outlive workers and histories: both are replaced without any effect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def protected_part(system: TradingSystem) -> Trade:
 
 
 async def test_a_worker_stops_at_once_with_waiting_trades_and_another_goes_on(system: TradingSystem) -> None:
-    """Putting running workflows out of a worker's memory ends them there, and the next worker has them all."""
+    """Evicting running workflows from a worker's memory ends them there, and the next worker has them all."""
     trade = await protected_part(system)
     async with asyncio.timeout(SLACK * 15):
         await system.stop_workers()
@@ -68,7 +68,7 @@ async def impatient(servers_folder: Path) -> AsyncIterator[DevServer]:
 
 
 async def until_continued(handle: WorkflowHandle[Any, Any], signal: str | None = None) -> None:
-    """Until the history is continued in a new one; a signal that is named is sent now and then."""
+    """Wait until the history is continued in a new one; a given signal is sent now and then."""
     first = await handle.describe()
 
     async def continued() -> bool:
@@ -76,12 +76,12 @@ async def until_continued(handle: WorkflowHandle[Any, Any], signal: str | None =
             await handle.signal(signal)
         return (await handle.describe()).run_id != first.run_id
 
-    # Not too often: a run can only be ended while nothing new comes in.
+    # Not too often: a run can only be ended while nothing new arrives.
     await eventually(continued, within=30, what=f"{handle.id} is continued", every=0.25)
 
 
 async def lose_no_report(system: TradingSystem) -> None:
-    """What the exchange says of an entry in the very moment of its new history is in the ledger."""
+    """The exchange's reports on an entry at the very moment of its new history are in the ledger."""
     await system.price("50000")
     trade = await protected_part(system)
     first = await trade.handle.describe()
@@ -106,7 +106,7 @@ async def lose_no_report(system: TradingSystem) -> None:
 
 
 async def outlive_refusals(system: TradingSystem) -> None:
-    """A stop that stays refused, and a person's close then, go on from history to history until they can be sold."""
+    """A stop that stays refused, and then a person's close, continue from history to history until they can sell."""
     rules = ExitRules(retry_max_seconds=Decimal("0.2"))
     trade = await system.start(market_buy(system.account, "0.01", symbol="ETH-USD", rules=rules))
     await trade.until_protected("0.01")
@@ -133,7 +133,7 @@ async def outlive_refusals(system: TradingSystem) -> None:
 
 
 async def test_histories_that_grow_too_long_are_continued(database: str, impatient: DevServer) -> None:
-    """Entry and monitor go on in new runs with what they knew; the stop then sells all and the outcome is whole."""
+    """Entry and monitor continue in new runs with their state; the stop then sells all and the outcome is complete."""
     async with trading_system(database, impatient.address) as system:
         await outlive_histories(system)
         await outlive_refusals(system)
@@ -141,10 +141,10 @@ async def test_histories_that_grow_too_long_are_continued(database: str, impatie
 
 
 async def outlive_histories(system: TradingSystem) -> None:
-    """The test's story."""
+    """The test's steps."""
     trade = await protected_part(system)
     entry = system.client.get_workflow_handle(trade.handle.id)
-    # A cancel of an ended entry and a look at an unchanged position say nothing new.
+    # A cancel of an ended entry and a check of an unchanged position change nothing.
     before = await entry.query("state")
     await until_continued(entry, "cancel")
     await until_continued(trade.monitor, "position_changed")

@@ -1,4 +1,4 @@
-"""A person moves the stops of an open trade (EXIT-14), and everything that guards it goes by the new ones."""
+"""A person moves the stops of an open trade (EXIT-14), and all its guards use the new ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.waiting import eventually
 
 
 async def moved(trade: Trade, request: StopsRequest) -> str:
-    """Ask the trade's monitor for it, and return what it says."""
+    """Request it from the trade's monitor, and return its answer."""
     answer: StopsAnswer = await trade.monitor.execute_update("stops", request, result_type=StopsAnswer)
     return answer.sentence
 
 
 async def refused(trade: Trade, request: StopsRequest) -> str:
-    """The code that the monitor refuses it with."""
+    """The code of the monitor's refusal."""
     with pytest.raises(WorkflowUpdateFailedError) as caught:
         await moved(trade, request)
     assert isinstance(caught.value.cause, ApplicationError)
@@ -33,9 +33,9 @@ async def refused(trade: Trade, request: StopsRequest) -> str:
 
 
 async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -> None:
-    """A nearer stop counts at once, in the plan, for the price watcher, at the exchange and for a monitor that is
-    started anew; it is on record with who and why. Weaker protection needs its word, and a trailing stop only rises.
-    A target that is taken away is gone at the exchange, too: a stop alone rests in the bracket's place.
+    """A nearer stop counts at once, in the plan, for the price watcher, at the exchange and for a new monitor; it is
+    recorded with who and why. Weaker protection needs explicit consent, and a trailing stop only rises. A removed
+    target is removed at the exchange, too: a stop alone replaces the bracket.
     """
     protection = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.05"))
     rules = ExitRules(reprice_seconds=Decimal("0.2"), max_reprices=0)
@@ -46,7 +46,7 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
         await each.until_protected()
 
     async def rests(size: str) -> dict[str, dict[str, str]]:
-        """What rests for the trade of that size: its terms by the kind of order."""
+        """The trade's resting orders of that size: their terms by the kind of order."""
         found: dict[str, dict[str, str]] = {}
         for item in await system.control.orders():
             if item["side"] == "SELL" and item["status"] == "OPEN":
@@ -90,7 +90,7 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
 
     wanted = StopsRequest(hard_stop=Decimal(49000), command=command)
     assert await refused(other, wanted) == "COMMAND_USED", "a command of the first trade's"
-    # Of the second trade the trailing stop is armed by hand, and raised; it never comes down again.
+    # The second trade's trailing stop is armed by hand, and raised; it is never lowered again.
     assert "none → 49800" in await moved(other, StopsRequest(trailing_stop=Decimal(49800)))
     assert "49800 → 49900" in await moved(other, StopsRequest(trailing_stop=Decimal(49900)))
     assert await refused(other, StopsRequest(trailing_stop=Decimal(49850), further=True)) == "TRAILING_NEVER_LOWERED"
@@ -106,7 +106,7 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
 
 async def test_a_wish_with_a_field_that_nobody_knows_is_refused_by_its_name(system: TradingSystem) -> None:
     """A typing error in stops moves nothing, and a close with a size sells nothing, as it would sell all: the answer
-    names what isn't understood. The entry refuses the same. `own` is said by workflows, whose wishes nobody keeps: a
+    names the unknown field. The entry refuses the same. `own` is sent by workflows, whose requests are not stored: a
     person's is refused.
     """
     trade = await system.start(market_buy(system.account, "0.01"))

@@ -1,4 +1,4 @@
-"""The pause before a due exit is tried again ends when what stood in its way has gone, and when a person asks."""
+"""The pause before the next attempt of a due exit ends when its obstacle is gone, or on a person's close."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LONG = RULES.model_copy(update={"retry_max_seconds": Decimal(3600)})
 
 @pytest.fixture(autouse=True)
 def endless(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Pauses that no test waits for."""
+    """Pauses too long for any test."""
     if "database" in request.fixturenames:
         for pause in ("_FIRST_PAUSE", "_QUICK_PAUSE", "_CLAIMS_LOOK"):
             monkeypatch.setattr(exit_pauses, pause, 3600.0)
 
 
 async def until_paused(trade: Trade, *, exits: int = 1) -> None:
-    """Wait until so many exits of a trade have been refused, and the monitor pauses."""
+    """Wait until this many exits of a trade have been refused, and the monitor pauses."""
 
     async def so() -> bool:
         refused = [line for line in await trade.monitor.query("timeline") if "was refused" in line]
@@ -39,7 +39,7 @@ async def until_paused(trade: Trade, *, exits: int = 1) -> None:
 
 
 async def is_asleep(trade: Trade) -> bool:
-    """Whether the monitor's last step began a timer that long."""
+    """Whether the monitor's last step started a timer that long."""
     events = (await trade.monitor.fetch_history()).events
     return any(event.timer_started_event_attributes.start_to_fire_timeout.seconds > 1000 for event in events[-3:])
 
@@ -52,7 +52,7 @@ async def hold_all(system: TradingSystem) -> str:
 
 
 async def test_a_stop_is_tried_again_as_the_sell_that_held_its_coins_ends(system: TradingSystem) -> None:
-    """A person's sell in the exchange's app held all of them: as that is cancelled there, the stop goes out."""
+    """A person's sell in the exchange's app held all of them: when it is cancelled there, the stop is sent."""
     trade = await bought(system, rules=LONG)
     held = await hold_all(system)
     await system.price("46000")
@@ -66,7 +66,7 @@ async def test_a_stop_is_tried_again_as_the_sell_that_held_its_coins_ends(system
 
 
 async def test_stops_are_tried_again_as_the_exchange_takes_orders_again(system: TradingSystem) -> None:
-    """The key was refused for a while: as any other order is taken, all that pause go out."""
+    """The key was refused for a while: when any other order is accepted, all pausing exits are sent."""
     trades = [await bought(system, rules=LONG) for _ in range(2)]
     await system.control.fault("server_error", "POST /orders", count=None, status=401)
     await system.price("46000")
@@ -82,7 +82,7 @@ async def test_stops_are_tried_again_as_the_exchange_takes_orders_again(system: 
 
 
 async def test_a_person_who_closes_again_ends_the_pause(system: TradingSystem) -> None:
-    """The first close was refused: the second says that it is tried again, and it is, as one order."""
+    """The first close was refused: the second says that it is retried, and it is, as one order."""
     trade = await bought(system, rules=LONG)
     await system.control.fault("server_error", "POST /orders", count=1, status=401)
     await close(trade)
@@ -98,7 +98,7 @@ async def test_a_person_who_closes_again_ends_the_pause(system: TradingSystem) -
 
 
 async def test_news_that_comes_again_and_again_makes_no_storm_of_orders(system: TradingSystem) -> None:
-    """The first time that its obstacle is told to have gone an exit is tried again at once, then only after a pause."""
+    """The first report that its obstacle is gone causes an attempt at once, later ones only after a pause."""
     trade = await bought(system, rules=LONG)
     held = await hold_all(system)
     await close(trade)
@@ -123,8 +123,8 @@ async def test_news_that_comes_again_and_again_makes_no_storm_of_orders(system: 
 
 
 def test_a_stop_is_tried_often_for_two_minutes_and_seldom_after_that() -> None:
-    """After 1, 2, 4 and then each 5 seconds: seven tries in 20 s; then 10, 20, 40 and 60 at most, or as a trade's rules
-    say.
+    """After 1, 2, 4 and then each 5 seconds: seven attempts in 20 s; then 10, 20, 40 and at most 60, or as in the
+    trade's rules.
     """
     pauses = [pause_of_stop(failures, 60.0) for failures in range(1, 31)]
     assert pauses[:5] == [1, 2, 4, 5, 5]

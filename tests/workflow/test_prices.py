@@ -1,4 +1,4 @@
-"""Prices that decide are the venue's own for that product, whatever its clock says (EXIT-13)."""
+"""Decisions use the venue's own prices for that product, whatever its clock says (EXIT-13)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.stack.dev_server import DevServer
 
 
 async def test_an_exchange_whose_clock_was_ahead_for_a_moment_is_sold_at_as_ever(system: TradingSystem) -> None:
-    """Prices that come after one from ten minutes ahead are no old ones: the stop goes out by the stream."""
+    """Prices after one dated ten minutes ahead are not old: the stop is sent by the stream."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.control.skew(600)
@@ -31,7 +31,8 @@ async def test_an_exchange_whose_clock_was_ahead_for_a_moment_is_sold_at_as_ever
 async def test_a_product_whose_prices_come_under_its_twins_name_is_stopped_like_any_other(
     database: str, temporal_server: DevServer, tmp_path: Path
 ) -> None:
-    """BTC-USDC and BTC-USD are both held and watched, all prices come as BTC-USD's, and both stops go out by them."""
+    """BTC-USDC and BTC-USD are both held and watched, all prices arrive as BTC-USD's, and both stops are sent by
+    them."""
     rules = {
         "price": "50000", "base_increment": "0.00000001", "quote_increment": "0.01", "price_increment": "0.01",
         "base_min_size": "0.00000001", "base_max_size": "3400", "quote_min_size": "1", "quote_max_size": "150000000",

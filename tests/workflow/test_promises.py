@@ -1,4 +1,4 @@
-"""An accepted close or cancel is a promise: it holds whatever becomes of the workflow that gave it (LIFE-11)."""
+"""An accepted close or cancel is a promise: it holds even if the workflow that gave it is terminated (LIFE-11)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ async def until_kept(system: TradingSystem, trade: Trade, kind: CommandKind) -> 
 async def test_a_close_of_an_unfilled_entry_sells_what_fills_after_its_workflow_was_terminated(
     system: TradingSystem,
 ) -> None:
-    """The cancel loses the race, and the workflow that accepted the close is gone: what filled is sold all the same."""
+    """The cancel loses the race, and the workflow that accepted the close is terminated: the fill is sold all the
+    same."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     exchange_id = await trade.exchange_id()
     await trade.until_state("OPEN")
@@ -51,7 +52,7 @@ async def test_a_close_of_an_unfilled_entry_sells_what_fills_after_its_workflow_
 
 @pytest.mark.parametrize("proven", [True, False], ids=["by a command", "through Temporal"])
 async def test_a_close_holds_over_its_monitor_and_keeps_who_asked(system: TradingSystem, proven: bool) -> None:
-    """A close that could not be done yet is done by the monitor that the sweep starts, in the name of who asked."""
+    """A close that could not be done yet is done by the monitor that the sweep starts, in the same person's name."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.control.product("BTC-USD", cancel_only=True)
@@ -76,7 +77,7 @@ async def test_a_close_holds_over_its_monitor_and_keeps_who_asked(system: Tradin
 
 
 async def test_a_cancel_holds_over_its_workflow(system: TradingSystem) -> None:
-    """A cancel that the exchange did not answer yet is asked for by the workflow that follows a terminated one."""
+    """A cancel that the exchange did not answer yet is requested by the workflow that follows a terminated one."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     await trade.until_state("OPEN")
     fault = await system.control.fault("server_error", "POST /orders/batch_cancel", status=503, duration=600)
@@ -92,7 +93,7 @@ async def test_a_cancel_holds_over_its_workflow(system: TradingSystem) -> None:
 
 
 async def test_a_close_for_which_no_workflow_runs_is_kept_and_done_by_the_next_monitor(system: TradingSystem) -> None:
-    """Monitor and entry are both gone: the close is left in the ledger, and who guards the trade next sells it."""
+    """Monitor and entry are both gone: the close stays in the ledger, and the trade's next monitor sells it."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await trade.handle.terminate("a person's mistake")
@@ -108,8 +109,8 @@ async def test_a_close_for_which_no_workflow_runs_is_kept_and_done_by_the_next_m
 
 
 async def test_a_close_that_a_starting_monitor_did_not_read_is_told_by_the_sweep(system: TradingSystem) -> None:
-    """It was left in the ledger between a monitor's read and its start: the sweep tells the monitor that runs, which
-    sells once, however often it is told.
+    """It was stored in the ledger between a monitor's read and its start: the sweep sends it to the running monitor,
+    which sells once, however often it is sent.
     """
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")

@@ -1,4 +1,4 @@
-"""Protection at the exchange at work: placed, replaced, taken away, filled, and without anybody running."""
+"""Working protection at the exchange: placed, replaced, cancelled, filled, and without any process of ours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def resting(system: TradingSystem) -> list[dict[str, Any]]:
 
 
 def terms(order: Mapping[str, Any]) -> tuple[str, Mapping[str, str]]:
-    """The kind of order and what it asks for."""
+    """The kind of order and its terms."""
     ((name, values),) = order["order_configuration"].items()
     return name, values
 
@@ -72,7 +72,7 @@ async def test_a_stop_limit_rests_after_the_fill_and_leaves_before_an_exit(syste
 
 
 async def test_a_bracket_s_target_fills_at_the_exchange(system: TradingSystem) -> None:
-    """The target's leg closes the trade as TP, by the exchange's path, with linkage; there is no second sell."""
+    """The target's leg closes the trade as TP, with the exchange's path and linkage; there is no second sell."""
     trade, order = await protected(system, BRACKET)
     name, values = terms(order)
     assert name == "trigger_bracket_gtc"
@@ -90,8 +90,8 @@ async def test_a_bracket_s_target_fills_at_the_exchange(system: TradingSystem) -
 
 
 async def test_a_dead_machine_still_has_a_stop(system: TradingSystem) -> None:
-    """With nothing of ours running the market falls through the stop: the exchange sells; when everything starts again
-    the trade is closed as HARD_STOP with what was sold.
+    """With no process of ours the market falls through the stop: the exchange sells; when everything starts again the
+    trade is closed as HARD_STOP with the sold size.
     """
     trade, order = await protected(system, BRACKET)
     await system.stop_workers()
@@ -109,7 +109,7 @@ async def test_a_dead_machine_still_has_a_stop(system: TradingSystem) -> None:
 
 
 async def test_a_stop_and_its_monitor_on_the_same_tick_sell_once(system: TradingSystem) -> None:
-    """When one fall sets off the stop at the exchange and the monitored one, the position is sold once."""
+    """When one fall triggers the stop at the exchange and the monitored one, the position is sold once."""
     trade, _ = await protected(system, STOP)
     await system.price("46000")
     outcome = await trade.closed()
@@ -119,7 +119,7 @@ async def test_a_stop_and_its_monitor_on_the_same_tick_sell_once(system: Trading
 
 
 async def test_growth_of_the_position_replaces_it(system: TradingSystem) -> None:
-    """An entry that goes on filling has its protection replaced by one for all of it; never two at a time."""
+    """The protection of an entry that fills further is replaced by one for all of it; never two at a time."""
     trade = await system.start(limit_buy(system.account, "0.02", "49000", protection=STOP))
     entry = await trade.exchange_id()
     await system.control.fill(entry, "0.005")
@@ -129,7 +129,7 @@ async def test_growth_of_the_position_replaces_it(system: TradingSystem) -> None
     query = "SELECT state, claimed_base FROM orders WHERE side = 'SELL' ORDER BY received_at"
 
     async def replaced() -> bool:
-        # It rests at the exchange before the journal has heard of it.
+        # It rests at the exchange before the journal knows it.
         sells = [(row["state"], row["claimed_base"]) for row in await system.rows(query)]
         return sells == [("CANCELLED", 0), ("OPEN", Decimal("0.02"))]
 
@@ -141,7 +141,7 @@ async def test_growth_of_the_position_replaces_it(system: TradingSystem) -> None
 
 
 async def test_what_is_cancelled_by_hand_is_placed_again(system: TradingSystem) -> None:
-    """A person cancels the protective order in the exchange's app: another one takes its place."""
+    """A person cancels the protective order in the exchange's app: another one is placed."""
     trade, order = await protected(system, STOP)
     await system.control.cancel(order["order_id"])
 
@@ -156,7 +156,7 @@ async def test_what_is_cancelled_by_hand_is_placed_again(system: TradingSystem) 
 
 
 async def test_a_profit_exit_that_does_not_fill_gets_its_protection_back(system: TradingSystem) -> None:
-    """After an exit that came to nothing the monitor goes on, and so does the protection."""
+    """After an exit that sold nothing the monitor goes on, and so does the protection."""
     rules = ExitRules(take_profit=Decimal("0.02"), reprice_seconds=Decimal("0.3"), max_reprices=0)
     trade, order = await protected(system, STOP, rules=rules)
     await system.price("51005")
@@ -175,7 +175,7 @@ async def test_a_profit_exit_that_does_not_fill_gets_its_protection_back(system:
 
 
 async def test_protection_that_can_t_be_placed_is_loud_and_the_monitor_sells(system: TradingSystem) -> None:
-    """After its tries a CRITICAL incident says what to do, and the monitored stop works as without protection."""
+    """After its attempts a CRITICAL incident says what to do, and the monitored stop works as without protection."""
     protection = STOP.model_copy(update={"failsafe": True, "tries": 2})
     trade = await system.start(market_buy(system.account, "0.01", protection=protection))
     await trade.until_protected("0.01")
@@ -202,7 +202,7 @@ async def test_protection_that_can_t_be_placed_is_loud_and_the_monitor_sells(sys
 
 
 async def test_a_monitor_that_was_terminated_finds_its_protection_again(system: TradingSystem) -> None:
-    """A new monitor takes over what rests at the exchange, and cancels it before it sells."""
+    """A new monitor takes over the order that rests at the exchange, and cancels it before it sells."""
     trade, order = await protected(system, STOP, rules=QUICK)
     await trade.monitor.terminate("somebody's mistake")
     await system.parts.starter.monitor(trade.key)
@@ -219,7 +219,7 @@ async def test_a_monitor_that_was_terminated_finds_its_protection_again(system: 
 
 
 async def test_a_protective_order_without_a_workflow_is_ended_all_the_same(system: TradingSystem) -> None:
-    """Its workflow was terminated; it comes back to be cancelled before the monitored exit sells."""
+    """Its workflow was terminated; it is started again to be cancelled before the monitored exit sells."""
     trade, order = await protected(system, STOP, rules=QUICK)
     key = await system.value("SELECT order_key FROM orders WHERE protection_role = 'STOP_LOSS'")
     await system.client.get_workflow_handle(order_workflow_id(key)).terminate("somebody's mistake")
@@ -231,7 +231,7 @@ async def test_a_protective_order_without_a_workflow_is_ended_all_the_same(syste
 
 
 async def test_a_refusal_of_the_exchange_is_tried_again_and_then_told(system: TradingSystem) -> None:
-    """A product that takes no orders for a while refuses each try; the position stays on its monitored exits."""
+    """A product that accepts no orders for a while refuses each attempt; the position stays on its monitored exits."""
     protection = STOP.model_copy(update={"tries": 3})
     trade = await system.start(limit_buy(system.account, "0.01", "49000", protection=protection))
     entry = await trade.exchange_id()
@@ -252,7 +252,7 @@ async def test_a_refusal_of_the_exchange_is_tried_again_and_then_told(system: Tr
 
 
 async def test_a_stop_that_the_market_has_passed_already_is_sold_by_the_monitor(system: TradingSystem) -> None:
-    """The exchange takes no stop above its last trade: what it would have sold had it come sooner is sold at once."""
+    """The exchange accepts no stop above its last trade: the position is sold at once."""
     rules = ExitRules(hard_stop=Decimal("0.5"), soft_stop=Decimal("0.4"), trailing_arm=None)
     protection = STOP.model_copy(update={"stop": Decimal("0.01")})
     trade = await system.start(limit_buy(system.account, "0.01", "49000", protection=protection, rules=rules))
@@ -268,8 +268,8 @@ async def test_a_stop_that_the_market_has_passed_already_is_sold_by_the_monitor(
 
 
 async def test_a_target_that_fills_in_part_leaves_the_rest_to_the_monitor(system: TradingSystem) -> None:
-    """A bracket sells a piece at its target and goes on resting; the monitored stop sells what is left, each by its
-    own reason and path.
+    """A bracket sells a piece at its target and continues to rest; the monitored stop sells the rest, each with its own
+    reason and path.
     """
     trade, order = await protected(system, BRACKET)
     await system.control.fill(order["order_id"], "0.004")
@@ -279,7 +279,7 @@ async def test_a_target_that_fills_in_part_leaves_the_rest_to_the_monitor(system
 
     await eventually(booked, within=20)
     assert [item["order_id"] for item in await resting(system)] == [order["order_id"]]
-    # Below the hard stop, above what rests: costs and an ATR of usual candles lie between them.
+    # Below the hard stop, above the resting stop: costs and an ATR of usual candles are between them.
     await system.price("47400")
     outcome = await trade.closed()
     assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.01"))

@@ -1,4 +1,4 @@
-"""Protection at the exchange where something else has claimed a part of the trade, or of the coins."""
+"""Protection at the exchange while something else has claimed a part of the trade, or of the coins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workflows import protection
 
 
 async def protective(system: TradingSystem) -> list[tuple[str, str]]:
-    """The status and size of each protective order that the exchange has got, in their order."""
+    """The status and size of each protective order received by the exchange, in their order."""
     orders = [item for item in await system.control.orders() if terms(item)[0].startswith("stop_limit")]
     return [(item["status"], terms(item)[1]["base_size"]) for item in orders]
 
@@ -34,7 +34,7 @@ async def until_protective(system: TradingSystem, *expected: tuple[str, str]) ->
 
 
 async def replaced(trade: Trade) -> int:
-    """How often the trade's protection was taken away to be replaced, once its monitor has looked at what is told."""
+    """How often the trade's protection was cancelled to be replaced, once its monitor has processed the reports."""
     await trade.until_looked()
     return sum("cancelling the protection" in line for line in await trade.monitor.query("timeline"))
 
@@ -48,7 +48,7 @@ async def end_of_protection(system: TradingSystem, number: int) -> None:
 async def beside_another_sell(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch, whose: str, *, rests: str = "0.016"
 ) -> tuple[Trade, Any]:
-    """A trade of 0.02 of which `rests` are protected, as a sell of 0.004 rests; and that sell."""
+    """A trade of 0.02 of which `rests` are protected, while a sell of 0.004 rests. Returns that sell, too."""
     monkeypatch.setattr(protection, "_SETTLE", 60.0)  # so it rests before protection is placed
     trade = await system.start(limit_buy(system.account, "0.02", "49000", protection=STOP))
     entry = await trade.exchange_id()
@@ -74,18 +74,18 @@ async def beside_another_sell(
 async def test_protection_beside_a_resting_sell_is_not_replaced_for_what_that_has(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
-    """A person's sell of a part rests: what is left is protected once, however often the monitor looks, and the story
+    """A person's sell of a part rests: the rest is protected once, however often the monitor checks, and the timeline
     doesn't say that all is; moved stops replace it once; without that sell all is; and all is sold once in the end.
     """
     trade, other = await beside_another_sell(system, monkeypatch, whose)
-    # How much of it can be is known in time or not, which is then said.
+    # Whether the available size is known in time varies, and is then reported.
     assert not any("protecting 0.02 at" in line for line in await trade.monitor.query("timeline"))
     await trade.monitor.signal("position_changed")
     assert await replaced(trade) == 0
     nearer = StopsRequest(by="a person", hard_stop=Decimal(46800), command="nearer")
     await trade.monitor.execute_update("stops", nearer, result_type=StopsAnswer)
     await until_protective(system, ("CANCELLED", "0.016"), ("OPEN", "0.016"))
-    await end_of_protection(system, 1)  # which tells the monitor
+    await end_of_protection(system, 1)  # which signals the monitor
     assert await replaced(trade) == 1
     if whose == "by us":
         await other.handle.signal("cancel", CloseRequest(by="a person"))
@@ -101,7 +101,7 @@ async def test_protection_beside_a_resting_sell_is_not_replaced_for_what_that_ha
 async def test_protection_is_not_replaced_again_and_again_by_a_balance_that_lags(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exchange's balance goes on saying that more is available than rests: protection is replaced for that once."""
+    """The exchange's balance keeps showing more available than rests: protection is replaced for that once."""
     trade, other = await beside_another_sell(system, monkeypatch, "not told", rests="0.01")
     await trade.monitor.signal("position_changed")
     await until_protective(system, ("CANCELLED", "0.01"), ("OPEN", "0.01"))
@@ -119,8 +119,8 @@ async def test_protection_is_not_replaced_again_and_again_by_a_balance_that_lags
 async def test_a_moved_target_replaces_no_protection_while_no_balance_is_read(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protection rests beside a person's sell and no balance can be read: whoever moves the target, which it has not,
-    leaves it where it is.
+    """Protection rests beside a person's sell and no balance can be read: moving the target, which the protection
+    doesn't have, leaves it unchanged.
     """
     trade, _ = await beside_another_sell(system, monkeypatch, "in the app")
     await system.pool.execute(
@@ -139,8 +139,8 @@ async def test_a_moved_target_replaces_no_protection_while_no_balance_is_read(
 async def test_protection_rests_for_what_is_left_while_reads_fail(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every read fails as protection is placed beside a person's sell: it rests for what that leaves, at its second
-    try, and nobody is alarmed.
+    """Every read fails when protection is placed beside a person's sell: it rests for the available size, at its second
+    attempt, without an incident.
     """
     monkeypatch.setattr(protection, "_SETTLE", 60.0)
     trade = await system.start(limit_buy(system.account, "0.02", "49000", protection=STOP))

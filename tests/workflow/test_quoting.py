@@ -1,4 +1,4 @@
-"""The market maker at work: real rounds against the paper exchange, one market that moves when the test says so."""
+"""The working market maker: real rounds with the paper exchange, one market that moves only on request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def system(database: str, temporal_server: DevServer) -> AsyncIterator[Tra
 
 @contextlib.asynccontextmanager
 async def quoted(database: str, temporal_server: DevServer, quoting: QuotingSettings) -> AsyncIterator[TradingSystem]:
-    """BTC-USD at 49,500/50,500: 2 % apart where fees and profit take 0.9 %."""
+    """BTC-USD at 49,500/50,500: 2 % apart, while fees and profit need 0.9 %."""
     symbols = SymbolSettings(allow=("BTC-USD",))
     roles = ALL_ROLES | {"strategy"}
     async with trading_system(
@@ -52,7 +52,7 @@ async def quoted(database: str, temporal_server: DevServer, quoting: QuotingSett
 
 
 async def look(system: TradingSystem) -> QuoteRoundReport:
-    """One round, to its end."""
+    """One complete round."""
     return await system.client.execute_workflow(
         QuoteRoundWorkflow.run,
         QuoteRoundInput(account=system.account, orders_queue=system.settings.temporal.orders_queue),
@@ -62,7 +62,7 @@ async def look(system: TradingSystem) -> QuoteRoundReport:
 
 
 async def resting(system: TradingSystem, side: str | None = None) -> list[dict[str, Any]]:
-    """Our orders that are open at the exchange."""
+    """Our open orders at the exchange."""
     found = [item for item in await system.control.orders() if item["status"] == "OPEN"]
     return [item for item in found if side in (None, item["side"])]
 
@@ -80,14 +80,14 @@ async def until_resting(system: TradingSystem, side: str, price: str) -> dict[st
 
 
 def terms(order: dict[str, Any]) -> dict[str, Any]:
-    """What an order asks for."""
+    """An order's terms."""
     ((name, values),) = order["order_configuration"].items()
     assert name == "limit_limit_gtd"
     return dict(values)
 
 
 async def bought(system: TradingSystem) -> str:
-    """A trade of the market maker: its bid was placed and filled; the entry's key."""
+    """A trade of the market maker: its bid was placed and filled. Returns the entry's key."""
     await look(system)
     bid = await until_resting(system, "BUY", "49500")
     await system.control.fill(bid["order_id"], bid["order_configuration"]["limit_limit_gtd"]["base_size"])
@@ -155,7 +155,7 @@ async def test_a_filled_bid_is_a_trade_and_an_ask_completes_it(system: TradingSy
 
 
 async def test_nothing_in_a_narrow_market_and_the_reason_is_stored(system: TradingSystem) -> None:
-    """The spread doesn't pay fees and profit: no order, and the round says so with the numbers."""
+    """The spread doesn't cover fees and profit: no order, and the round stores that with the numbers."""
     await system.price("50000", "50100")
     report = await look(system)
     assert (report.admitted, await resting(system)) == ((), [])
@@ -166,7 +166,7 @@ async def test_nothing_in_a_narrow_market_and_the_reason_is_stored(system: Tradi
 
 
 async def test_a_moved_market_replaces_the_quote(system: TradingSystem) -> None:
-    """Unmoved it stays, though it is the best bid itself; moved, it is cancelled, awaited and placed anew."""
+    """Unmoved it stays, though it is the best bid itself; moved, it is cancelled, awaited and placed again."""
     await look(system)
     first = await until_resting(system, "BUY", "49500")
     await look(system)
@@ -186,8 +186,8 @@ async def test_a_moved_market_replaces_the_quote(system: TradingSystem) -> None:
 
 
 async def test_a_hard_stop_takes_the_ask_away_first_and_sells_once(system: TradingSystem) -> None:
-    """The price falls through the hard stop while an ask claims the whole trade: the ask leaves, the stop sells all of
-    it, once; and so it goes with what the bid has bought on the way down.
+    """The price falls through the hard stop while an ask claims the whole trade: the ask is withdrawn, the stop sells
+    all of it, once; the same for the bid's fills on the way down.
     """
     key = await bought(system)
     await look(system)
@@ -200,7 +200,7 @@ async def test_a_hard_stop_takes_the_ask_away_first_and_sells_once(system: Tradi
         return not await system.value("SELECT count(*) FROM trades WHERE state <> 'CLOSED'")
 
     await eventually(all_closed, within=20, what="both trades are closed")
-    # On a slow machine the ask may leave after the two seconds that a stop waits: that try is refused, and made again.
+    # On a slow machine the ask may end after the two seconds that a stop waits: that attempt is refused, and repeated.
     sells = await system.rows(
         "SELECT state, exit_reason FROM orders WHERE side = 'SELL' AND state <> 'REJECTED' ORDER BY received_at"
     )
@@ -211,8 +211,8 @@ async def test_a_hard_stop_takes_the_ask_away_first_and_sells_once(system: Tradi
 
 
 async def test_a_stop_does_not_wait_for_ever_for_a_quote(system: TradingSystem) -> None:
-    """No cancel gets through: after two seconds the stop goes on without what the ask claims, here everything, sells
-    nothing twice, and sells it as soon as the ask has left.
+    """No cancel gets through: after two seconds the stop goes on without the ask's claim, here everything, sells
+    nothing twice, and sells it as soon as the ask has ended.
     """
     key = await bought(system)
     await look(system)
@@ -236,7 +236,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_quote(system: TradingSystem) 
 
 
 async def test_without_a_book_nothing_rests(system: TradingSystem) -> None:
-    """The book can't be read: what rests is taken away, because nobody can say that its price is right."""
+    """The book can't be read: resting quotes are withdrawn, because their prices can't be checked."""
     await look(system)
     await until_resting(system, "BUY", "49500")
     await system.control.fault("server_error", "GET /product_book", count=1000, status=503)
@@ -251,8 +251,8 @@ async def test_without_a_book_nothing_rests(system: TradingSystem) -> None:
 async def test_the_pool_is_asked_for_where_that_is_allowed(
     database: str, temporal_server: DevServer, allowed: bool, expected: tuple[str, str]
 ) -> None:
-    """With `use_unowned` an ask sells from what no trade owns, no more than a quote's size, and it counts as inventory;
-    without, it is left alone.
+    """With `use_unowned` an ask sells from the pool, at most a quote's size, and it counts as inventory; without, it is
+    left alone.
     """
     quoting = QUOTING.model_copy(update={"use_unowned": allowed})
     async with quoted(database, temporal_server, quoting) as system:
@@ -281,7 +281,7 @@ async def test_the_pool_is_asked_for_where_that_is_allowed(
 
 
 async def test_only_the_leaderboard_s_products(database: str, temporal_server: DevServer) -> None:
-    """A product without a place is not quoted where only the leaderboard's are."""
+    """A product without a rank is not quoted if only the leaderboard's are."""
     async with quoted(database, temporal_server, QUOTING.model_copy(update={"leaderboard_only": True})) as system:
         await look(system)
         assert (await codes(system), await resting(system)) == ([("NOT_ON_LEADERBOARD", "NOT_ON_LEADERBOARD")], [])

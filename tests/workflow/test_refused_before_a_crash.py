@@ -9,7 +9,7 @@ from tests.support.intents import limit_buy
 
 
 async def test_a_refusal_that_was_written_down_is_not_waited_out(system: TradingSystem) -> None:
-    """The journal knows that the exchange said no, so nobody waits until absence would be proof."""
+    """The journal has the exchange's refusal, so nothing waits until absence would be proof."""
     intent = limit_buy(system.account, "0.01", "49000")
     trading = system.parts.trading
     assert (await trading.admit(intent)).accepted

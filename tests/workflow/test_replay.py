@@ -1,4 +1,5 @@
-"""Saved histories of every workflow replay on the code of today: what runs for weeks survives an upgrade (LIFE-10)."""
+"""Saved histories of every workflow replay on today's code: workflows that run for weeks survive an upgrade
+(LIFE-10)."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ SAVED = sorted(FOLDER.glob("*/*.json"))
 
 
 def replayer() -> Replayer:
-    """A replayer with the workers' own converter; the sandbox, which workers do without, notices clocks and dice."""
+    """A replayer with the workers' own converter; the sandbox, which workers don't use, detects clocks and
+    randomness."""
     restrictions = SandboxRestrictions.default.with_passthrough_modules(
         "activities", "domain", "pydantic", "pydantic_core", "annotated_types", "structlog"
     )
@@ -54,7 +56,7 @@ def saved(path: Path, change: tuple[str, str] | None = None) -> WorkflowHistory:
 
 @pytest.mark.parametrize("path", SAVED, ids=[f"{path.parent.name}-{path.stem}" for path in SAVED])
 async def test_a_saved_history_replays(path: Path) -> None:
-    """The workflow's code of today does what it did when the history was made."""
+    """The workflow's present code issues the same commands as when the history was made."""
     await replayer().replay_workflow(saved(path))
 
 

@@ -1,4 +1,4 @@
-"""A submit without an answer is sent again only while it is wanted, and refusing it lets its absence be proven."""
+"""An unanswered submit is sent again only while it is wanted, and refused resends let its absence be proven."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.stack.dev_server import DevServer
 
 
 async def test_refused_resends_do_not_put_off_the_proof_of_absence(database: str, temporal_server: DevServer) -> None:
-    """The exchange answers each resend with a refusal, so only the first sending could still arrive: it is proven
+    """The exchange answers each resend with a refusal, so only the first request could still arrive: it is proven
     absent in its time.
     """
     async with trading_system(database, temporal_server.address, late_acceptance_seconds=12) as system:
@@ -26,7 +26,7 @@ async def test_refused_resends_do_not_put_off_the_proof_of_absence(database: str
 
 
 async def test_an_entry_is_not_sent_again_after_its_time(database: str, temporal_server: DevServer) -> None:
-    """An entry whose time ran out while nobody knew of it is not sent any more, however long the proof takes."""
+    """An entry that expired during the uncertainty is not sent any more, however long the proof takes."""
     async with trading_system(database, temporal_server.address, late_acceptance_seconds=6) as system:
         await system.control.fault("not_accepted_cut", "POST /orders", count=2)
         intent = limit_buy(system.account, "0.01", "49000", expires_after=Decimal("0.5"))

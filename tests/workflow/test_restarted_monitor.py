@@ -1,4 +1,4 @@
-"""A monitor that a person terminated comes back in the middle of whatever was going on."""
+"""A monitor that a person terminated is started again in the middle of anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 
 @pytest.mark.parametrize("fills", [True, False], ids=["the old exit fills", "the old exit is terminated too"])
 async def test_a_restarted_monitor_takes_over_a_pending_exit(system: TradingSystem, fills: bool) -> None:
-    """The new monitor waits for the old exit's order, closes what that sold, or sells what it did not."""
+    """The new monitor waits for the old exit's order, and closes the sold size, or sells the rest."""
     rules = ExitRules(reprice_seconds=Decimal(60))
     trade = await system.start(market_buy(system.account, "0.01", rules=rules))
     await trade.until_protected("0.01")

@@ -1,4 +1,4 @@
-"""A due stop and a person's close sell what the exchange still has for them, though somebody else's sell has taken or
+"""A due stop and a person's close sell the size that the exchange still has for them, though another sell has taken or
 holds a part of the coins and no read says how much (EXIT-4, EXIT-10).
 """
 
@@ -22,23 +22,23 @@ READS: dict[str, dict[str, Any]] = {
 }
 PART = "0.004"
 PATIENCE = 90.0
-"""Wall seconds that a busy machine gets: no fault here ends by itself, so waiting longer proves no less."""
+"""Wall seconds for a busy machine: no fault here ends by itself, so a longer wait proves the same."""
 
 
 async def reads(system: TradingSystem, how: str) -> None:
-    """From now on the exchange answers no read as it should."""
+    """From now on the exchange answers no read correctly."""
     fault = dict(READS[how])
     await system.control.fault(fault.pop("kind"), "GET *", count=None, **fault)
 
 
 async def rests_a_sell(system: TradingSystem, size: str = PART) -> str:
-    """A person rests a sell in the exchange's app; its id there."""
+    """A person rests a sell in the exchange's app. Returns its id there."""
     resting = {"limit_limit_gtc": {"base_size": size, "limit_price": "90000"}}
     return str((await system.control.order("BTC-USD", "SELL", resting))["order_id"])
 
 
 async def in_journal(system: TradingSystem, exchange_order_id: str) -> None:
-    """Wait until the ledger has what the stream told of an order."""
+    """Wait until the ledger has the stream's report of an order."""
     await eventually(
         lambda: system.value("SELECT count(*) > 0 FROM attempts WHERE exchange_order_id = $1", exchange_order_id),
         what="the journal has the person's order",
@@ -68,8 +68,8 @@ async def most_sold(system: TradingSystem, trade: Trade, size: str) -> None:
 async def test_a_persons_resting_sell_of_a_part_keeps_nothing_else_from_being_sold(
     system: TradingSystem, how: str
 ) -> None:
-    """The stream told of the person's sell, and no read answers as it should: what that leaves is sold by the second
-    order, for a close and for a stop, people are told of the rest, and it is sold once the person takes theirs away.
+    """The stream reported the person's sell, and no read works: the remaining size is sold by the second order, for a
+    close and for a stop, people are told of the rest, and it is sold once the person cancels theirs.
     """
     for by in ("close", "stop"):
         trade = await bought(system)
@@ -94,12 +94,12 @@ async def test_a_persons_resting_sell_of_a_part_keeps_nothing_else_from_being_so
 async def test_what_holds_a_part_and_was_told_by_nobody_is_found_by_smaller_orders(
     system: TradingSystem, how: str
 ) -> None:
-    """No message and no read tells of the person's sell: the stop asks for less after each refusal, so that nearly all
-    that is left is sold with few orders, and the rest once it is free.
+    """No message and no read reports the person's sell: the stop requests less after each refusal, so that nearly all
+    of the rest is sold with few orders, and the remainder once it is free.
     """
     trade = await bought(system)
     await system.control.fault("missing", "user", count=1)
-    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up tells of it
+    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up reports it
     await reads(system, how)
     other = await rests_a_sell(system)
     await system.price("47000")
@@ -115,7 +115,7 @@ async def test_what_holds_a_part_and_was_told_by_nobody_is_found_by_smaller_orde
 async def test_what_a_person_sold_at_the_market_keeps_nothing_else_from_being_sold(
     system: TradingSystem, how: str
 ) -> None:
-    """The person sold a part in the app, and no read says so: the stop sells what is left by its second order."""
+    """The person sold a part in the app, and no read says so: the stop sells the rest by its second order."""
     trade = await bought(system)
     await reads(system, how)
     sold = await system.control.order("BTC-USD", "SELL", {"market_market_ioc": {"base_size": PART}})
@@ -125,7 +125,8 @@ async def test_what_a_person_sold_at_the_market_keeps_nothing_else_from_being_so
 
 
 async def test_what_neither_protection_without_an_end_nor_a_person_holds_is_sold(system: TradingSystem) -> None:
-    """Protection of one part has no end, a person's sell holds another, and reads fail: the stop sells what is left."""
+    """Protection of one part has no known end, a person's sell holds another, and reads fail: the stop sells the
+    rest."""
     trade = await system.start(limit_buy(system.account, "0.01", "49999", rules=RULES, protection=STOP))
     entry = await trade.exchange_id()
     await system.control.fill(entry, "0.006")

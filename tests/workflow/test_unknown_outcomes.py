@@ -1,4 +1,4 @@
-"""What became of a submit that nobody answered: found, sent once more, or proven absent, and never doubled (LIFE-3)."""
+"""The outcome of an unanswered submit: found, sent again, or proven absent, and never doubled (LIFE-3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNANSWERED = ["accepted_cut", "accepted_server_error", "not_accepted_cut", "malf
 
 @pytest.mark.parametrize("fault", UNANSWERED)
 async def test_an_entry_without_an_answer_is_one_order_at_the_exchange(system: TradingSystem, fault: str) -> None:
-    """Whether or not the exchange had taken it, the entry ends up there exactly once and filled once."""
+    """Whether or not the exchange had accepted it, the entry is there exactly once and filled once."""
     await system.control.fault(fault, "POST /orders", count=1)
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
@@ -33,7 +33,7 @@ async def test_an_entry_without_an_answer_is_one_order_at_the_exchange(system: T
 
 
 async def test_an_entry_that_is_accepted_in_silence(system: TradingSystem) -> None:
-    """A submit that times out while the exchange has taken it is found, not sent as another order."""
+    """A submit that times out although the exchange accepted it is found, not sent as another order."""
     await system.control.fault("accepted_silent", "POST /orders", count=1, delay=8.0)
     trade = await system.start(limit_buy(system.account, "0.1", "49999"))
     await system.control.fill(await trade.exchange_id(), "0.1")
@@ -80,7 +80,7 @@ async def test_an_attempt_that_never_arrived_is_proven_absent(database: str, tem
 
 
 async def test_an_absent_attempt_that_appears_late_is_cancelled(database: str, temporal_server: DevServer) -> None:
-    """Accepted after it was taken for absent and its workflow had ended: it is cancelled, nothing stays open."""
+    """Accepted after it was considered absent and its workflow had ended: it is cancelled, nothing stays open."""
     async with trading_system(database, temporal_server.address, late_acceptance_seconds=1) as system:
         await system.control.fault("accepted_late", "POST /orders", count=1, delay=5.0)
         await system.control.fault("not_accepted_cut", "POST /orders", count=5)

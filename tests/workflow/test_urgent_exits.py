@@ -1,7 +1,7 @@
-"""Nothing that may fail stands between a due stop and its order (EXIT-10): reads fail or hang, somebody stands still
-with a lock, answers get lost, and what is due is at the exchange all the same.
+"""Nothing that may fail is between a due stop and its order (EXIT-10): reads fail or hang, a stopped process holds a
+lock, answers are lost, and the due exit is at the exchange all the same.
 
-The faults last longer than the tests wait, so that whatever waits for one of them fails.
+The faults last longer than the tests wait, so that anything that waits for one of them fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAULTS: dict[str, dict[str, Any]] = {"server_error": {}, "slow": {"delay": HANGS
 
 
 async def sells(system: TradingSystem, trade: Trade) -> list[dict[str, Any]]:
-    """What the trade's exits have at the exchange, oldest first."""
+    """The trade's exits at the exchange, oldest first."""
     ours = {
         row["client_order_id"]
         for row in await system.rows(
@@ -46,7 +46,7 @@ async def sells(system: TradingSystem, trade: Trade) -> list[dict[str, Any]]:
 
 
 async def until_sold(system: TradingSystem, trade: Trade, size: str = "0.01", within: float = WITHIN) -> None:
-    """Wait until the exchange has sold so much for the trade."""
+    """Wait until the exchange has sold this much for the trade."""
 
     async def so() -> bool:
         return sum(Decimal(item["filled_size"]) for item in await sells(system, trade)) == Decimal(size)
@@ -68,7 +68,7 @@ async def close(trade: Trade) -> None:
 
 
 async def bought(system: TradingSystem, size: str = "0.01", **fields: Any) -> Trade:
-    """A trade that was bought at the market, 0.01 BTC unless told otherwise."""
+    """A trade that was bought at the market, 0.01 BTC unless given otherwise."""
     trade = await system.start(market_buy(system.account, size, **({"rules": RULES} | fields)))
     await trade.until_protected(size)
     return trade
@@ -79,9 +79,9 @@ async def test_a_due_exit_waits_for_no_read(
     database: str, temporal_server: DevServer, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """With every read failing, or hanging, each exit is sold: hard, soft and trailing stops and a person's closes,
-    whether nothing rests of the trade, a limit exit, protection at the exchange or what remains of the entry.
+    whether nothing rests of the trade, a limit exit, protection at the exchange or the rest of the entry.
     """
-    monkeypatch.setattr(venue, "_REMEMBER_SECONDS", 0.0)  # instead of waiting for a minute until it is asked again
+    monkeypatch.setattr(venue, "_REMEMBER_SECONDS", 0.0)  # instead of waiting for a minute until it is requested again
     async with trading_system(
         database,
         temporal_server.address,
@@ -143,8 +143,8 @@ async def test_a_due_exit_waits_for_no_read(
 
 
 async def test_a_due_exit_waits_for_nobody_who_holds_its_symbol(system: TradingSystem, database: str) -> None:
-    """A transaction that stands still with the symbol's lock doesn't keep an exit from the exchange, nor a stop whose
-    trade a resting exit has claimed: that one's end is written without the lock.
+    """A stopped transaction with the symbol's lock doesn't keep an exit from the exchange, nor a stop whose trade a
+    resting exit has claimed: that one's end is written without the lock.
     """
     trade = await bought(system)
     resting = await bought(system, rules=RULES.model_copy(update={"take_profit": Decimal("0.01")}))
@@ -167,7 +167,7 @@ async def test_a_due_exit_waits_for_nobody_who_holds_its_symbol(system: TradingS
 
 @pytest.mark.parametrize("lost", ["accepted_cut", "not_accepted_cut"])
 async def test_a_lost_exit_is_sent_again_before_anything_is_looked_up(system: TradingSystem, lost: str) -> None:
-    """Its answer lost and every list failing, an exit is sold, and is one order at the exchange."""
+    """With its answer lost and every list failing, an exit is sold, and is one order at the exchange."""
     trade = await bought(system)
     await system.control.fault("server_error", "GET *", count=None)
     await system.control.fault(lost, "POST /orders", count=1)
@@ -180,7 +180,7 @@ async def test_a_lost_exit_is_sent_again_before_anything_is_looked_up(system: Tr
 
 
 async def told(system: TradingSystem, words: str) -> None:
-    """Wait until a CRITICAL incident is open that says this."""
+    """Wait until a CRITICAL incident with this text is open."""
 
     async def so() -> bool:
         found = await system.rows("SELECT severity, sentence FROM incidents WHERE resolved_at IS NULL")
@@ -190,7 +190,7 @@ async def told(system: TradingSystem, words: str) -> None:
 
 
 async def told_in_story(trade: Trade, words: str) -> None:
-    """Wait until the trade's story has a line with these words."""
+    """Wait until the trade's timeline has a line with these words."""
 
     async def so() -> bool:
         return words in await trade.story()
@@ -199,8 +199,8 @@ async def told_in_story(trade: Trade, words: str) -> None:
 
 
 async def test_what_an_entry_may_still_fill_keeps_nothing_from_being_sold(system: TradingSystem) -> None:
-    """The entry's cancel has no end: what it has filled is sold at once, what it fills afterwards as it comes, people
-    are told until its end is known, and then the trade is closed.
+    """The entry's cancel has no known end: the filled size is sold at once, later fills as they arrive, people are
+    notified until its end is known, and then the trade is closed.
     """
     trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=RULES))
     entry = await trade.exchange_id()
@@ -220,8 +220,8 @@ async def test_what_an_entry_may_still_fill_keeps_nothing_from_being_sold(system
 
 
 async def test_an_exit_whose_end_is_not_known_is_not_sold_twice(system: TradingSystem) -> None:
-    """A limit exit whose cancel has no end may sell all of the trade: the stop above it waits, people are told,
-    and it sells exactly what was left.
+    """A limit exit whose cancel has no known end may sell all of the trade: the stop above it waits, people are
+    notified, and it sells exactly the rest.
     """
     trade = await bought(system)
     await system.price("48700")
@@ -240,7 +240,7 @@ async def test_an_exit_whose_end_is_not_known_is_not_sold_twice(system: TradingS
 
 
 async def test_protection_whose_end_is_not_known_is_not_sold_twice(system: TradingSystem) -> None:
-    """Protection whose cancel has no end may sell all of the trade: the stop waits for that, and people are told."""
+    """Protection whose cancel has no known end may sell all of the trade: the stop waits, and people are notified."""
     trade = await bought(system, protection=STOP)
 
     async def rests() -> bool:
@@ -287,7 +287,7 @@ async def test_what_became_due_while_a_profit_exit_waited_is_what_is_sold_for(sy
 
 @pytest.mark.parametrize("by", ["stop", "close"])
 async def test_what_is_due_goes_before_a_protection_that_is_being_replaced(system: TradingSystem, by: str) -> None:
-    """An entry grows, and the cancel of its first part's protection has no end: what that doesn't claim is sold."""
+    """An entry grows, and the cancel of its first part's protection has no known end: the unclaimed size is sold."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=RULES, protection=STOP))
     entry = await trade.exchange_id()
     await system.control.fill(entry, "0.01")
@@ -314,7 +314,7 @@ async def test_what_is_due_goes_before_a_protection_that_is_being_replaced(syste
 
 
 async def test_a_stop_needs_no_more_of_its_protections_end_than_its_size(system: TradingSystem) -> None:
-    """The protection's end comes late and without its side, and every read fails: the stop goes out all the same."""
+    """The protection's end is late and without its side, and every read fails: the stop is sent all the same."""
     trade = await bought(system, protection=STOP)
 
     async def rests() -> str | None:
@@ -334,8 +334,8 @@ async def test_a_stop_needs_no_more_of_its_protections_end_than_its_size(system:
 
 
 async def test_a_restarted_worker_sells_by_the_rules_that_were_told_before(system: TradingSystem) -> None:
-    """After a restart, with nothing told of the product or its price, an exit of one that takes no market orders is the
-    limit order that such a product takes.
+    """After a restart, with the product and its price unknown, an exit of a product without market orders is the limit
+    order that it accepts.
     """
     await system.control.product("BTC-USD", limit_only=True)
     trade = await bought(system)
@@ -358,7 +358,7 @@ async def test_a_restarted_worker_sells_by_the_rules_that_were_told_before(syste
 
 
 async def test_a_long_pause_that_the_exchange_asks_for_keeps_no_stop(system: TradingSystem) -> None:
-    """Everything is answered with 429 and a reset in 45 s: the stop is sent again soon, and sold when it can be."""
+    """Everything is answered with 429 and a reset in 45 s: the stop is sent again soon, and sold when possible."""
     trade = await bought(system)
     await system.control.fault("rate_limited", "*", count=None, delay=45)
     await system.price("46000")
@@ -381,15 +381,15 @@ async def test_a_long_pause_that_the_exchange_asks_for_keeps_no_stop(system: Tra
 async def test_a_cancelled_exit_that_is_told_with_old_totals_is_not_sold_twice(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resting exit sells a part of which no message comes, and its end is told without it: the stop sells what is
-    left, though the account has more of the coin.
+    """A resting exit sells a part without a message, and its end is reported without it: the stop sells the rest,
+    though the account has more of the coin.
     """
     monkeypatch.setattr(unclear_orders, "_LOOK_WHERE_OTHERS_HAVE", 20.0)  # a slow machine answers in time, too
     await system.control.deposit("BTC", "1")
     trade = await bought(system)
     await system.price("48700")
     soft = await system.exchange_id(leg(trade, 1, 1))
-    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up tells of the part
+    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up reports the part
     await system.control.fault("missing", "user", count=1)
     await system.control.fill(soft, "0.004")
     await system.control.fault("stale_cancelled", "user")
@@ -406,8 +406,8 @@ async def test_a_cancelled_exit_that_is_told_with_old_totals_is_not_sold_twice(
 
 @pytest.mark.parametrize("unclear", ["no_price", "unknown_side"])
 async def test_a_stop_needs_no_more_of_a_lower_exits_end_than_its_size(system: TradingSystem, unclear: str) -> None:
-    """The stream tells the end of a limit exit without its price, or its side, and every read fails: the stop above it
-    sells what that one left, and the books agree once the exchange can be asked.
+    """The stream reports a limit exit's end without its price, or its side, and every read fails: the stop above it
+    sells the rest, and the books agree once the exchange can be read.
     """
     trade = await bought(system)
     await system.price("48700")
@@ -431,9 +431,9 @@ async def test_a_stop_needs_no_more_of_a_lower_exits_end_than_its_size(system: T
 async def test_a_stop_that_ends_half_sold_needs_no_more_of_that_end_than_its_size(
     system: TradingSystem, unclear: str, answered: str
 ) -> None:
-    """A stop's own MARKET order ends CANCELLED, told without its price or its side, and every read fails: the rest is
-    sold at once, also where the order's sending is answered after its end, and the books agree once the exchange can
-    be asked.
+    """A stop's own MARKET order ends CANCELLED, reported without its price or its side, and every read fails: the rest
+    is sold at once, also if the order's sending is answered after its end, and the books agree once the exchange can be
+    read.
     """
     trade = await bought(system)
     if answered == "late":
@@ -445,7 +445,7 @@ async def test_a_stop_that_ends_half_sold_needs_no_more_of_that_end_than_its_siz
     await until_sold(system, trade)
     await system.control.clear_faults()
     outcome = await trade.closed(within=60)
-    # Which end the exchange tells first, once it can be asked, is chance.
+    # Which end the exchange reports first, once it can be read, is random.
     assert sorted(item.size for item in outcome.exits if item.reason is ExitReason.HARD_STOP) == [
         Decimal("0.004"),
         Decimal("0.006"),
@@ -457,8 +457,8 @@ async def test_a_stop_that_ends_half_sold_needs_no_more_of_that_end_than_its_siz
 async def test_an_exit_whose_workflow_was_terminated_stands_down_for_a_higher_one(
     system: TradingSystem, by: str
 ) -> None:
-    """A person terminates the workflow of a soft stop's resting order: it goes on, and leaves when a hard stop or a
-    close is due, instead of keeping its claim until the sweep has come.
+    """A person terminates the workflow of a soft stop's resting order: it is continued, and stands down when a hard
+    stop or a close is due, instead of keeping its claim until the next sweep.
     """
     trade = await bought(system)
     await system.price("48700")
@@ -489,7 +489,7 @@ async def test_a_monitor_and_its_exit_order_terminated_by_hand_go_on(system: Tra
     await close(trade) if by == "close" else await system.price("46000")
 
     async def swept() -> bool:
-        # As the sweep does it: the order goes on from the ledger, and hears what the monitor asks of it.
+        # Like the sweep: the order continues from the ledger, and receives the monitor's request.
         await system.parts.starter.resume(trade.leg_key(1))
         return bool(await system.value("SELECT state = 'CLOSED' FROM trades"))
 

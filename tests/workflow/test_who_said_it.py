@@ -1,4 +1,4 @@
-"""Who gave a command is what its way proves: the ledger's word for ours, a claim for what Temporal brings (SAFE-3)."""
+"""Who gave a command is proven by its source: the ledger's record for ours, a claim for one from Temporal (SAFE-3)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.intents import limit_buy, market_buy
 
 
 async def asked_by(system: TradingSystem, key: str) -> Any:
-    """Who is stored as having asked for an order."""
+    """The stored person of an order."""
     return await system.value("SELECT intent->>'asked_by' FROM orders WHERE order_key = $1", key)
 
 
 async def test_an_order_that_was_started_in_temporal_names_temporal(system: TradingSystem) -> None:
-    """An intent that says who asked is believed only where the ledger has that very order as commanded by them."""
+    """An intent's person is accepted only if the ledger has that order as commanded by them."""
     claimed = await system.start(market_buy(system.account, asked_by="ceo"))
     silent = await system.start(market_buy(system.account))
     commanded = market_buy(system.account, asked_by="ann")
@@ -47,8 +47,8 @@ async def _closed(trade: Trade, request: CloseRequest) -> str:
 
 
 async def test_a_close_is_stored_with_who_can_be_proven(system: TradingSystem) -> None:
-    """A close with its command in the ledger is stored as of whom the ledger says; without one, or with one that was
-    about another trade or was a cancel, as Temporal's. A stop names nobody.
+    """A close with its command in the ledger is stored in the ledger's name; without one, or with one about another
+    trade or a cancel, as Temporal's. A stop names nobody.
     """
     trades = [await system.start(market_buy(system.account)) for _ in range(5)]
     for trade in trades:
@@ -67,7 +67,7 @@ async def test_a_close_is_stored_with_who_can_be_proven(system: TradingSystem) -
 
 @pytest.mark.parametrize("proven", [True, False])
 async def test_a_cancel_before_sending_names_who_can_be_proven(system: TradingSystem, proven: bool) -> None:
-    """The reason that is stored with an order that was withdrawn in time names the ledger's word, or the claim."""
+    """The reason stored with an order withdrawn in time has the ledger's name, or the claim."""
     intent = limit_buy(system.account, "0.1", "49000", valid_until=None)
     command = ""
     if proven:
