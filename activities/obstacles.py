@@ -1,4 +1,4 @@
-"""What stood in the way of exits has gone: their monitors are told, and try again before their pause is over."""
+"""When the cause of refused exits is gone, their monitors are signalled, and try again before their pause ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _AT_ONCE = 50
-# Trades whose exit is due, with none of their own exits at work.
+# Trades whose exit is due, without a working exit order of their own.
 _PAUSING = f"""
 SELECT p.entry_key FROM exit_plans p
  WHERE p.account = $1 AND p.state = 'EXITING'
@@ -33,7 +33,7 @@ SELECT p.entry_key FROM exit_plans p
 
 
 class ObstacleNews:
-    """For one account. What can't be told is not told: the pause ends by itself."""
+    """Signals for one account. A failed signal is only logged: the pause ends by itself."""
 
     def __init__(self, pool: Pool, client: Client, account: str) -> None:
         self._pool = pool
@@ -42,11 +42,11 @@ class ObstacleNews:
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def tell(self, obstacle: Obstacle, why: str, *, base: str | None = None) -> None:
-        """Tell the monitors that pause, of trades of one coin or (None) all."""
+        """Signal the pausing monitors of trades of one coin, or (None) all."""
         try:
             rows = await self._pool.fetch(_PAUSING, self._account, base)
         except DATABASE_TROUBLE as problem:
-            log.warning("nobody is told what has gone", obstacle=obstacle, problem=repr(problem))
+            log.warning("pausing monitors not signalled", obstacle=obstacle, problem=repr(problem))
             return
         news = ObstacleGone(obstacle=obstacle, why=why)
         await asyncio.gather(*(self._send(row["entry_key"], news) for row in rows))
@@ -57,4 +57,4 @@ class ObstacleNews:
             try:
                 await handle.signal("obstacle_gone", news, rpc_timeout=_RPC_TIMEOUT)
             except RPCError as problem:
-                log.info("not told what has gone", entry_key=entry_key, problem=repr(problem))
+                log.info("pausing monitor not signalled", entry_key=entry_key, problem=repr(problem))

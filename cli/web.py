@@ -67,7 +67,7 @@ def only_on_this_machine(host: str, key: str) -> bool:
     try:
         found = {str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
-        raise UserError("BAD_HOST", f"{key} is no address of this machine ({error.strerror}).") from None
+        raise UserError("BAD_HOST", f"{key} is not an address of this machine ({error.strerror}).") from None
     return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 

@@ -1,4 +1,4 @@
-"""What stood in an exit's way, by how it was refused: news that it has gone ends the pause before the next try."""
+"""The cause of an exit's refusal: the report that it is gone ends the pause before the next attempt."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Obstacle", "obstacle_of"]
 
 
 class Obstacle(StrEnum):
-    """What may go away by itself, and is then told by something else than the next try."""
+    """A cause that may end by itself, and whose end is reported independently of the next attempt."""
 
     COINS = "COINS"
-    """Somebody else's sell holds the coins."""
+    """Another sell holds the coins."""
     EXCHANGE = "EXCHANGE"
-    """The exchange takes no order at all: the key is refused, it is busy or away."""
+    """The exchange accepts no orders at all: it refuses the key, is busy or unavailable."""
 
 
 _OF_CODE = {
@@ -34,9 +34,7 @@ _OF_GATE = {
 
 
 def obstacle_of(code: str | None, gate: str | None) -> Obstacle | None:
-    """What stood in the way of an exit that was refused by the exchange with `code`, or by `gate`; None: nothing of
-    which anybody would tell.
-    """
+    """The cause of an exit's refusal by the exchange with `code`, or by `gate`; None: its end would not be reported."""
     if gate is not None:
         return next((obstacle for name, obstacle in _OF_GATE.items() if name == gate), None)
     return _OF_CODE.get(code or "")

@@ -33,7 +33,7 @@ def execution_problem(item: Execution) -> tuple[Difference, str] | None:
     """Why an execution can't be booked as it is, or None."""
     pair = currencies(item.symbol)
     if pair is None:
-        return Difference.UNKNOWN_PRODUCT, f"{item.symbol} is no product of a base and a quote currency"
+        return Difference.UNKNOWN_PRODUCT, f"{item.symbol} is not a product of a base and a quote currency"
     if item.size <= 0 or item.price <= 0:
         return Difference.BAD_FILL, f"size {item.size} and price {item.price} must be above zero"
     if item.fee_currency not in pair:

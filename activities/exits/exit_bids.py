@@ -1,6 +1,6 @@
-"""The stream's bids of open trades, for the processes that sell them: these read the exchange's book, which may fail.
+"""The watcher's bids of open trades, stored for the processes that sell them, whose own reads of the book may fail.
 
-A stop's re-priced limit, and one that stands in for a MARKET order, follow the market by them (EXIT-10).
+A stop's re-priced limit order, and one that replaces a MARKET order, follow the market by them (EXIT-10).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from domain.watch import Watch
 __all__ = ["ExitBids"]
 
 _AT_REST_SECONDS = 5.0
-"""Between two writes of a bid where no exit is due or at work: a person may close the trade at any time."""
+"""Seconds between two writes of a bid while no exit is due or working: a person may close the trade at any time."""
 
-# Nothing is lost with a write that the database's machine forgets: the next one is a moment later. Only the lease's
-# holder writes, one write after another, so the last one counts, also where a clock was set back in between.
+# Losing an unsynced write is harmless: the next one follows soon. Only the lease's holder writes, one write after
+# another, so the last one counts, even if a clock was set back in between.
 _SAVE = (
     """
 WITH held AS (SELECT """
@@ -35,7 +35,7 @@ SELECT so FROM held WHERE quick = 'off'
 
 
 class ExitBids:
-    """Writes them for one tenure of a watcher."""
+    """Writes the bids during one tenure of a watcher."""
 
     def __init__(self, pool: Pool, account: str, lease: Lease, watch: Watch) -> None:
         self._pool = pool
@@ -43,12 +43,12 @@ class ExitBids:
         self._lease = lease
         self._watch = watch
         self._saved: dict[str, tuple[datetime, float]] = {}
-        """When each symbol's last bid that was written was received, and when it was written (monotonic)."""
+        """Of each symbol's last written bid: when it was received and when it was written (monotonic seconds)."""
 
     async def save(self) -> None:
-        """Write the bids that have come since the last time; now and then where no exit is due or at work.
+        """Write the bids received since the last write; less often while no exit is due or working.
 
-        Raises LeaseLostError if the lease is another's, and the database's errors.
+        Raises LeaseLostError if the lease has another holder, and the database's errors.
         """
         now, watch, lease = time.monotonic(), self._watch, self._lease
         at_work = {plan.symbol for plan in watch.plans.values() if plan.exiting or plan.due is not None}
