@@ -1,4 +1,4 @@
-"""The report as one HTML file: figures, plots and tables; nothing is loaded from anywhere."""
+"""The report as one HTML file: figures, plots and tables; it loads nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ svg .dot{opacity:.38}svg .whisker{stroke:var(--mark);stroke-width:2}svg .mean{fi
 
 @dataclass(frozen=True, slots=True)
 class ReportHead:
-    """What the report is of; `quote` is the currency in which results are, `page` the address of the running page."""
+    """The report's subject; `quote` is the currency of the results, `page` the address of the running page."""
 
     account: str
     made_at: datetime
@@ -72,7 +72,7 @@ class ReportHead:
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """What several parts of the page show, computed once."""
+    """Results used by several parts of the page, computed once."""
 
     all: GroupResult
     trigger: Sequence[GroupResult]
@@ -90,13 +90,13 @@ def html_report(
     standings: Sequence[SymbolRank] = (),
     width: float = 0.5,
 ) -> str:
-    """The whole page. `width` is that of the score buckets."""
+    """The whole page. `width` is the width of the score buckets."""
     found = table.currencies
     body = [_head(head, table)]
     if len(found) <= 1:
         body += _of_one_currency(head, table, linkage, width)
     for currency in found if len(found) > 1 else ():
-        # Amounts of different currencies are never added: each has its own part of the page.
+        # Amounts of different currencies are never added: each currency has its own part of the page.
         body.append(f"<h1>Priced in {escape(currency)}</h1>")
         part = table.part(table.in_currency(currency))
         body += _of_one_currency(replace(head, quote=currency), part, linkage, width)
@@ -362,7 +362,7 @@ def _leaderboard(standings: Sequence[SymbolRank]) -> str:
 
 
 def _name(text: str) -> str:
-    """A name in a cell: one that is written from right to left doesn't turn the figures around it."""
+    """A name in a cell: right-to-left text doesn't reorder the figures around it."""
     return f"<bdi>{escape(text)}</bdi>"
 
 
@@ -388,7 +388,7 @@ def _money(value: Decimal, currency: str) -> str:
 
 
 def _signed(value: float, places: int) -> str:
-    # Without the minus of a rounded zero.
+    # Adding 0.0 removes the minus of a rounded zero.
     return f"{round(value, places) + 0.0:+,.{places}f}"
 
 

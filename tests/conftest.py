@@ -1,8 +1,8 @@
-"""Servers that tests share: one PostgreSQL and one Temporal for the session, a fresh migrated database for each test.
+"""Servers shared by tests: one PostgreSQL and one Temporal per session, a new migrated database for each test.
 
-`make test` has several processes (pytest-xdist), each of which is a session with servers of its own.
+`make test` has several processes (pytest-xdist), each of which is a session with its own servers.
 
-They are our own children whatever DATABASE_URL and TEMPORAL_ADDRESS say: a test never touches a database of the user's.
+They are child processes, whatever DATABASE_URL and TEMPORAL_ADDRESS are: a test never uses the user's database.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from workers.stack import temporal_binary
 from workers.stack.dev_server import DevServer, DevServerConfig
 from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
-# What a property promises is not speed: a busy machine may take any time to make an example.
+# Property tests promise no speed: a busy machine may take any time to make an example.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -40,7 +40,8 @@ _numbers = itertools.count(1)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Among how many processes `make test` shares the files: one a core, up to four; a single file needs no other."""
+    """The number of processes that share the test files in `make test`: one per core, up to four; one for a single
+    file."""
     files = {argument.partition("::")[0] for argument in config.args}
     if len(files) == 1 and Path(*files).is_file():
         return 0
@@ -49,13 +50,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests without servers come last: their files are short, so that no process works long alone in the end."""
+    """Tests without servers come last: their files are short, so that no process works alone for long at the end."""
     items.sort(key=lambda item: item.nodeid.startswith("tests/unit/"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment() -> Iterator[None]:
-    """Settings of the user's shell never reach a test."""
+    """The user's environment variables never reach a test."""
     patch = pytest.MonkeyPatch()
     for name in list(os.environ):
         if (
@@ -80,7 +81,7 @@ def _short_collections() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _secrets_of_its_own() -> Iterator[None]:
-    """What one test's settings hold as a secret is not taken out of what another one reads."""
+    """Secrets registered by one test's settings are not masked in another test's output."""
     before = set(secret_values._hidden)
     yield
     secret_values._hidden.clear()
@@ -98,7 +99,7 @@ def servers_folder() -> Iterator[Path]:
 
 
 def _roomy() -> Path | None:
-    """A file system in memory with room for the session's servers; None where there is none (containers have 64 MB)."""
+    """A file system in memory with room for the session's servers; None if there is none (containers have 64 MB)."""
     try:
         room = shutil.disk_usage(_IN_MEMORY).free
     except OSError:
@@ -108,7 +109,7 @@ def _roomy() -> Path | None:
 
 @pytest_asyncio.fixture(scope="session")
 async def postgres_server(servers_folder: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """The session's PostgreSQL, without the safety that a throw-away database does not need."""
+    """The session's PostgreSQL, without the durability that a throw-away database doesn't need."""
     server = EmbeddedPostgres(PostgresConfig(servers_folder / "postgres", durable=False))
     await server.start()
     yield server
@@ -125,7 +126,7 @@ async def migrated_template(postgres_server: EmbeddedPostgres) -> str:
 
 @pytest_asyncio.fixture
 async def database(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
-    """The asyncpg address of a fresh database with the newest schema; dropped after the test."""
+    """The asyncpg address of a new database with the newest schema; dropped after the test."""
     async with _fresh_database(postgres_server, migrated_template) as address:
         yield address
 
