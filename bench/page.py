@@ -1,7 +1,7 @@
-"""The page in a browser: how soon it shows 2,000 open orders, and what it costs to keep them current.
+"""The page in a browser: the time until it shows 2,000 open orders, and the cost of keeping them current.
 
-The ledger is a PostgreSQL of its own, the API is the product's in this process, the browser is the system's Chromium.
-Every second 200 orders change. The page's main thread is measured by the browser's own count of its tasks.
+The ledger has its own PostgreSQL, the API is the product's in this process, the browser is the system's Chromium.
+200 orders change every second. The load of the page's main thread is measured by the browser's own task counters.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ new MutationObserver((_, observer) => {
 
 
 async def page(say: Callable[[str], None], *, quick: bool) -> list[Row]:
-    """Both rows; none without Chromium or the page's libraries, which is said."""
+    """Both rows; none without Chromium or the page's libraries, which is reported."""
     if CHROMIUM is None:
         say("page: not measured, as no Chromium is installed")
         return []
@@ -89,7 +89,7 @@ async def _served(libraries: Path) -> AsyncIterator[tuple[Pool, Api]]:
 
 @contextlib.asynccontextmanager
 async def _opened(api: Api, found: Browser) -> AsyncIterator[Page]:
-    """A page with its first rows, in a browser that has nothing of it yet."""
+    """A page with its first rows, in a browser with an empty cache."""
     context = await found.new_context(viewport={"width": 1400, "height": 900})
     shown = await context.new_page()
     await shown.add_init_script(_WHEN_DRAWN)
@@ -124,7 +124,7 @@ async def _kept_current(api: Api, found: Browser, pool: Pool, seconds: float) ->
     async def change() -> None:
         turn = 0
         while True:
-            # The newest are in view, so that each second some of those that are drawn change.
+            # The newest are in view, so that some of the drawn rows change each second.
             some = [keys[(turn * _CHANGES // 2 + number) % len(keys)] for number in range(_CHANGES)]
             await pool.execute(
                 "UPDATE orders SET limit_price = limit_price + 0.01 WHERE order_key = ANY($1::text[])", some
@@ -142,7 +142,7 @@ async def _kept_current(api: Api, found: Browser, pool: Pool, seconds: float) ->
             return time.monotonic(), metrics["TaskDuration"]
 
         changing = asyncio.create_task(change())
-        await asyncio.sleep(3)  # what the start costs is not what is measured
+        await asyncio.sleep(3)  # the cost of the start is not measured
         began, before = await spent()
         await asyncio.sleep(seconds)
         ended, after = await spent()

@@ -1,4 +1,4 @@
-"""The page in a real browser on a running system: what it shows is what the API has, and what it does is done."""
+"""The page in a real browser on a running system: it shows the API's data, and its actions have their effect."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ expect.set_options(timeout=15_000 * SLACK)
 
 @pytest_asyncio.fixture(scope="module")
 async def desk(module_database: str, temporal_server: DevServer) -> AsyncIterator[PageDesk]:
-    """One system and one browser for the module; every test has a page and a log-in of its own."""
+    """One system and one browser for the module; every test has its own page and log-in."""
     async with page_desk(module_database, temporal_server.address) as found:
         yield found
 
 
 async def resting(desk: PageDesk, price: str, size: str = "0.002") -> str:
-    """An entry that rests at the exchange: its key."""
+    """An entry that rests at the exchange. Returns its key."""
     order = await desk.system.start(limit_buy(desk.system.account, size, price))
     await order.until_state("OPEN")
     return order.key
 
 
 def grouped(text: str) -> str:
-    """A number as the page writes it."""
+    """A number in the page's notation."""
     return f"{Decimal(text).normalize():,f}".replace("-", "−")
 
 
 async def test_open_orders_are_the_apis_row_by_row(desk: PageDesk) -> None:
-    """Every row of the API is a row of the page, in its order, with its values."""
+    """Every row of the API is a row of the page, in the same order, with the same values."""
     keys = [await resting(desk, price) for price in ("40000", "41000.5", "42000")]
     seen = await desk.open()
     for key in keys:
@@ -65,8 +65,8 @@ async def test_open_orders_are_the_apis_row_by_row(desk: PageDesk) -> None:
 
 
 async def test_a_new_order_comes_by_itself_and_is_cancelled(desk: PageDesk) -> None:
-    """An order appears without a reload; Cancel asks with its size, cancels it, tells so, and the row goes to Executed
-    Orders as the API has it.
+    """An order appears without a reload; Cancel asks with its size, cancels it, says so, and the row moves to Executed
+    Orders with the API's values.
     """
     seen = await desk.open()
     key = await resting(desk, "39000", "0.003")
@@ -87,7 +87,7 @@ async def test_a_new_order_comes_by_itself_and_is_cancelled(desk: PageDesk) -> N
 
 
 async def test_halt_and_resume_are_seen_by_everybody(desk: PageDesk) -> None:
-    """Halt marks every open page; resume wants its word typed, and nothing but the word."""
+    """Halt marks every open page; resume requires exactly its word."""
     seen, other = await desk.open(), await desk.open(user="vera")
     await seen.page.get_by_role("button", name="Halt", exact=True).click()
     await seen.confirm("Halt entries")
@@ -104,7 +104,7 @@ async def test_halt_and_resume_are_seen_by_everybody(desk: PageDesk) -> None:
 
 
 async def test_the_role_view_has_no_actions(desk: PageDesk) -> None:
-    """Who may only look sees the same rows and no button that acts."""
+    """With the role view the same rows are shown, without any button for actions."""
     key = await resting(desk, "38000")
     seen = await desk.open(user="vera")
     await seen.row(key).wait_for()
@@ -169,7 +169,7 @@ async def test_keys_move_and_open(desk: PageDesk) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_on_a_phone_nothing_is_wider_than_the_screen(desk: PageDesk, scheme: Any) -> None:
-    """At 390 px rows are cards, and no tab can be scrolled sideways."""
+    """At 390 px rows are cards, and no tab scrolls sideways."""
     key = await resting(desk, "35000" if scheme == "light" else "35500")
     seen = await desk.open(width=390, height=844, scheme=scheme)
     await seen.page.locator(f'.line.card[data-key="{key}"]').wait_for()
@@ -182,7 +182,7 @@ async def test_on_a_phone_nothing_is_wider_than_the_screen(desk: PageDesk, schem
 
 
 async def test_old_data_looks_old_and_nothing_can_be_done_with_it(desk: PageDesk) -> None:
-    """Without the stream the rows stay, a banner says that they are old, and no action can be asked for."""
+    """Without the stream the rows stay, a banner says that they are old, and no action is possible."""
     key = await resting(desk, "34000")
     seen = await desk.open()
     await seen.row(key).wait_for()
@@ -228,7 +228,7 @@ async def test_ten_thousand_rows_are_one_screen_of_elements(desk: PageDesk) -> N
 
 
 async def test_a_password_logs_in_and_logging_out_ends_it(desk: PageDesk) -> None:
-    """A wrong password is refused in a sentence, the right one shows the page; after logging out nothing is left."""
+    """A wrong password is refused in a sentence, the right one shows the page; after a log-out nothing is left."""
     seen = await desk.open(logged_in=False)
     await expect(seen.page.locator("main.log-in")).to_contain_text("bottrader up")
     await seen.page.get_by_label("User").fill("ana")
@@ -248,7 +248,7 @@ async def test_a_password_logs_in_and_logging_out_ends_it(desk: PageDesk) -> Non
 
 
 async def test_a_link_that_has_been_used_leads_to_the_page(desk: PageDesk) -> None:
-    """Opened again by who is logged in, it shows the page; by somebody else, the log-in with the reason."""
+    """Opened again by a logged-in user, it shows the page; by somebody else, the log-in with the reason."""
     link = f"{desk.api.origin}/login?token={desk.api.link.token}"
     seen, other = await desk.open(logged_in=False), await desk.open(logged_in=False)
     for _ in range(2):
@@ -278,7 +278,7 @@ async base => {
 
 
 async def test_numbers_are_exact_and_signed(desk: PageDesk) -> None:
-    """Money is rounded on its digits, never by binary fractions; what is not known is a dash."""
+    """Money is rounded by its digits, never by binary fractions; an unknown value is a dash."""
     seen = await desk.open()
     base = await seen.page.evaluate("document.querySelector('script[src]').src.replace(/.app.js$/, '')")
     assert await seen.page.evaluate(_NUMBERS, base) == [

@@ -1,4 +1,4 @@
-"""How the page is served: by the digest of its content, under a strict policy, with nothing of the account in it."""
+"""How the page is served: by the digest of its content, under a strict policy, without data of the account."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def api() -> AsyncIterator[Api]:
 
 
 async def test_the_page_is_served_without_a_log_in_and_says_how_to_log_in(api: Api) -> None:
-    """It is kept by its ETag; its one inline script is allowed by its hash, and no other."""
+    """It is cached by its ETag; its one inline script is allowed by its hash, and no other."""
     answer = await api.http.get("/")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert 'data-ways="link password"' in answer.text
@@ -43,7 +43,7 @@ async def test_the_page_is_served_without_a_log_in_and_says_how_to_log_in(api: A
 
 
 async def test_every_file_that_the_page_names_is_there_and_is_kept_for_good(api: Api) -> None:
-    """Its modules and libraries are under one path with their digest, gzipped where the browser takes that."""
+    """Its modules and libraries are under one path with their digest, gzipped if the browser accepts that."""
     text = (await api.http.get("/")).text
     names = set(re.findall(r'(?:href|src)="([^"]+)"', text))
     names |= set(json.loads(re.findall(r"<script[^>]*>([^<]+)</script>", text)[0])["imports"].values())
@@ -103,7 +103,7 @@ async def test_a_change_of_a_file_gives_new_addresses(tmp_path: Path) -> None:
 
 
 def test_the_lock_has_a_digest_of_every_library_and_no_address_of_a_registry() -> None:
-    """So that npm takes them from wherever this machine gets its packages, and takes no others."""
+    """So npm takes them from this machine's usual source of packages, and accepts no others."""
     lock = json.loads((OWN_FILES / "package-lock.json").read_text())
     packages = {name: found for name, found in lock["packages"].items() if name}
     assert {name.removeprefix("node_modules/") for name in packages} >= {
@@ -114,7 +114,7 @@ def test_the_lock_has_a_digest_of_every_library_and_no_address_of_a_registry() -
 
 
 def test_npm_that_fails_is_told_in_one_sentence(tmp_path: Path) -> None:
-    """What npm complains of first is the reason, without its codes."""
+    """npm's first complaint is the reason, without its codes."""
     log = tmp_path / "log"
     log.write_text("npm error code ENOTFOUND\nnpm error errno ENOTFOUND\nnpm error network request failed\n")
     assert page_libraries._reason(log) == "network request failed"

@@ -46,7 +46,7 @@ _WITHIN_MS = 15_000.0 * SLACK
 
 @dataclass
 class SeenPage:
-    """A page in the browser, what it complained of and which hosts it asked."""
+    """A page in the browser, with its console messages and the hosts that it requested."""
 
     page: Page
     context: BrowserContext
@@ -62,7 +62,7 @@ class SeenPage:
         return self.row(key).locator(f'[data-column="{column}"]')
 
     async def keys(self) -> list[str]:
-        """Keys of the rows that are drawn, from above."""
+        """Keys of the drawn rows, from the top."""
         found: list[str] = await self.page.locator(".body .line").evaluate_all(
             """lines => lines
                 .map(line => [line.getBoundingClientRect().top, line.dataset.key])
@@ -76,7 +76,7 @@ class SeenPage:
         await self.page.get_by_role("navigation", name="Tabs").get_by_role("button", name=name).click()
 
     async def confirm(self, button: str, *, word: str | None = None) -> None:
-        """Press the dialog's button, with the word typed that it wants, and wait until the dialog is gone."""
+        """Type the required word, press the dialog's button, and wait until the dialog is closed."""
         dialog = self.page.get_by_role("dialog")
         if word is not None:
             await dialog.locator('input[name="confirm"]').fill(word)
@@ -84,7 +84,7 @@ class SeenPage:
         await dialog.wait_for(state="detached")
 
     def assert_clean(self) -> None:
-        """The console is empty, and nothing was asked of another host."""
+        """The console is empty, and no other host was requested."""
         assert self.complaints == []
         assert self.hosts == {"127.0.0.1"}
 
@@ -108,12 +108,12 @@ class PageDesk:
         scheme: Literal["light", "dark"] = "light",
         logged_in: bool = True,
     ) -> SeenPage:
-        """The page in a browser of its own: logged in by the link as the owner, or as `user` by password."""
+        """The page in its own browser context: logged in by the link as the owner, or as `user` by password."""
         context = await self.browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         context.set_default_timeout(_WITHIN_MS)
         page = await context.new_page()
         seen = SeenPage(page, context)
-        # That somebody is not logged in is an answer of 401, which browsers tell in the console.
+        # Without a log-in the answer is 401, which browsers report in the console.
         page.on("console", lambda told: seen.complaints.append(told.text) if "401" not in told.text else None)
         page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).hostname or request.url))
@@ -149,7 +149,7 @@ class PageDesk:
 
 
 async def page_of_libraries() -> APIRouter:
-    """The page's addresses, with its libraries from the cache, or fetched; skips the test where they can't be had."""
+    """The page's addresses, with its libraries from the cache, or fetched; skips the test if they are not available."""
     try:
         libraries = await asyncio.to_thread(page_libraries.ensure, lambda _: None)
     except UnreachableError as error:
@@ -159,7 +159,7 @@ async def page_of_libraries() -> APIRouter:
 
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    """A browser without a window."""
+    """A headless browser."""
     async with async_playwright() as playwright:
         found = await playwright.chromium.launch(executable_path=CHROMIUM, chromium_sandbox=os.geteuid() != 0)
         try:

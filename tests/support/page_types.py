@@ -1,4 +1,4 @@
-"""`make check`'s last step: the types in the page's comments, by TypeScript's checker, where npm is installed."""
+"""`make check`'s last step: the types in the page's comments, by TypeScript's checker, if npm is installed."""
 
 import hashlib
 import shutil
@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[2] / "web" / "page"
 
 
 def _tool() -> Path | None:
-    """The checker of this lock file, fetched where it is not there; None: it can't be had."""
+    """The checker in this lock file's version, fetched if missing; None if it is not available."""
     tool, made = PAGE / "node_modules" / ".bin" / "tsc", PAGE / "node_modules" / ".for-development"
     digest = hashlib.sha256((PAGE / "package-lock.json").read_bytes()).hexdigest()
     if tool.exists() and made.exists() and made.read_text() == digest:
@@ -29,7 +29,7 @@ def _tool() -> Path | None:
 
 
 def main() -> int:
-    """Check them; the exit code is the checker's."""
+    """Check them. Returns the checker's exit code."""
     tool = _tool()
     return 0 if tool is None else subprocess.run([tool, "--project", PAGE], check=False).returncode
 
