@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from activities.database import Pool
     from activities.policy import Policy
     from web.api.reads import Sources
+    from web.views import Json
     from workers.settings import Settings
 
 __all__ = ["sources_of"]
+
+_HEALTH_S = 15.0
 
 
 def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]") -> "Sources":
     """What the API reads. `policy` is the one in force at each look."""
     from activities.orders.limits import closed_today
+    from research.linkage import read_linkage
     from web.api.reads import Sources
     from workers.readiness import leases_of, unwatched
 
@@ -40,8 +44,70 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
             "losses_in_a_row_limit": now.losing_streak,
         }
 
+    async def why(symbol: str, last: int) -> "Json":
+        return await _why(pool, account, symbol, last, policy())
+
+    async def linkage() -> "Json":
+        async with pool.acquire() as connection:
+            found = await read_linkage(connection, account)
+        sources: list[Json] = [
+            {"source": each.source, "filled": each.filled, "linked": each.linked} for each in found.sources
+        ]
+        return {name: sum(each[name] for each in sources) for name in ("filled", "linked")} | {"sources": sources}
+
     roles = ("streams", "watchers", "strategy")
-    return Sources(pool, account, alone, groups, today, [name for role in roles for name in leases_of(settings, role)])
+    return Sources(
+        ledger=pool,
+        account=account,
+        unwatched=alone,
+        groups=groups,
+        today=today,
+        why=why,
+        linkage=linkage,
+        health=_Health(settings).read,
+        streams=[name for role in roles for name in leases_of(settings, role)],
+    )
+
+
+async def _why(pool: "Pool", account: str, symbol: str, last: int, policy: "Policy") -> "Json":
+    from activities.orders.controls import trading_control
+    from activities.orders.entry_facts import disabled_why
+    from web.views.why import read_why
+
+    async with pool.acquire() as connection:
+        switch = await trading_control(connection, account)
+    not_bought = disabled_why(symbol, policy)
+    return await read_why(pool, account, symbol, last, lists=policy, switch=switch, not_bought=not_bought)
+
+
+class _Health:
+    """The findings of `bottrader doctor`. One look at a time, kept for some seconds, however many ask."""
+
+    def __init__(self, settings: "Settings") -> None:
+        import asyncio
+
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._until = 0.0
+        self._kept: Json = {}
+
+    async def read(self) -> "Json":
+        """`at` and `findings`: check, verdict (ok, warn, fail), finding, advice. Does not raise."""
+        import time
+        from datetime import UTC, datetime
+
+        from cli.doctor import examine
+
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                findings = await examine(self._settings)
+                parts = [
+                    {"check": each.check, "verdict": each.verdict.value, "finding": each.finding, "advice": each.advice}
+                    for each in findings
+                ]
+                self._kept = {"at": datetime.now(UTC), "findings": parts}
+                self._until = time.monotonic() + _HEALTH_S
+            return self._kept
 
 
 async def _groups(

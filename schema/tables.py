@@ -722,6 +722,7 @@ trade_signals = Table(
     Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     _time("at", now=True),
     Index("ix_trade_signals_account_symbol_at", "account", "symbol", "at"),
+    Index("ix_trade_signals_account_at", "account", "at"),
     Index("ix_trade_signals_symbol_at", "symbol", "at"),  # as above
     Index("ix_trade_signals_snapshot_id", "snapshot_id"),
 )

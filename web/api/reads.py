@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,13 +9,14 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from web.api.cursors import cursor_of, place_of
+from web.api.explained import add_explanations, explained_order, explained_trade
 from web.api.plain import PlainJson
 from web.api.problems import RESPONSES
 from web.api.rows import EventRow, OrderKind, OrderRow, Page, Severity, Side, TradeRow
+from web.api.sources import Sources
 from web.refusals import Refused
-from web.views import Ledger
 from web.views import lists as views
-from web.views.standing import equity, market_of, newest_signals_of_all, read_standing
+from web.views.standing import equity, market_of, newest_runs, newest_signals_of_all, notice_targets, read_standing
 from web.views.trades import described_story, read_story
 
 __all__ = ["Sources", "event_line", "read_routes"]
@@ -30,21 +29,6 @@ Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone
 _NOTHING = "There is no such {} in this account."
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the answers come from. `streams` are the names of those that should be heard."""
-
-    ledger: Ledger
-    account: str
-    unwatched: Callable[[Collection[str]], Awaitable[Collection[str]]]
-    """Those of these symbols whose price nobody watches now."""
-    groups: Callable[[str, datetime | None, datetime | None], Awaitable[list[dict[str, Any]]]]
-    """Figures of closed trades by `By`, of a range of closing times, as `bottrader report` has them."""
-    today: Callable[[], Awaitable[dict[str, Any]]]
-    """The UTC day's result and the losses in a row, each beside its limit."""
-    streams: Sequence[str] = ()
-
-
 def read_routes(sources: Sources) -> APIRouter:
     """The addresses that read."""
     router = APIRouter(responses=RESPONSES)
@@ -52,6 +36,7 @@ def read_routes(sources: Sources) -> APIRouter:
     _trades(router, sources)
     _figures(router, sources)
     _monitoring(router, sources)
+    add_explanations(router, sources)
     return router
 
 
@@ -112,12 +97,11 @@ def _orders(router: APIRouter, sources: Sources) -> None:
 
     @router.get("/api/orders/{key}", operation_id="order", tags=["orders"])
     async def order(key: str) -> PlainJson:
-        """One order with its gates, attempts, fills, commands and incidents."""
+        """One order with its gates, attempts, fills, commands and incidents, why it was placed or not, and when."""
         row = await views.order_line(ledger, account, _key(key))
         if row is None:
             raise Refused(404, "NO_SUCH_ORDER", _NOTHING.format("order"))
-        parts = await views.order_parts(ledger, account, row["order_key"])
-        return PlainJson({"order": views.described_order_line(row), **parts})
+        return PlainJson({"order": views.described_order_line(row), **await explained_order(sources, row)})
 
 
 def _trades(router: APIRouter, sources: Sources) -> None:
@@ -158,7 +142,7 @@ def _trades(router: APIRouter, sources: Sources) -> None:
         story = await read_story(ledger, row["order_key"])
         line = await views.trade_line(ledger, account, story.key)
         alone = await sources.unwatched([row["symbol"]])
-        found = described_story(story, alone=alone, timelines={})
+        found = described_story(story, alone=alone, timelines={}) | await explained_trade(sources, story)
         return PlainJson(found | {"trade": None if line is None else views.described_trade_line(line, alone)})
 
 
@@ -206,6 +190,8 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
                 "today": await sources.today(),
                 "incidents": [event_line(row) for row in incidents],
                 "signals": [dict(row) for row in signals],
+                "runs": [dict(row) for row in await newest_runs(ledger, account, 20)],
+                "notices": [dict(row) for row in await notice_targets(ledger, account)],
             }
         )
 

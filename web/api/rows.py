@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from web.api.plain import Number
 
-__all__ = ["EventRow", "OrderKind", "OrderRow", "Page", "Severity", "Side", "TradeRow"]
+__all__ = ["AuditRow", "AuditSource", "EventRow", "OrderKind", "OrderRow", "Page", "Severity", "Side", "TradeRow"]
 
 Row = TypeVar("Row")
 Side = Literal["BUY", "SELL"]
 OrderKind = Literal["entry", "exit", "protection", "quote", "external"]
 Severity = Literal["INFO", "WARNING", "CRITICAL"]
+AuditSource = Literal["order", "signal", "incident", "command", "setting"]
 
 
 class _Shown(BaseModel):
@@ -72,7 +73,7 @@ class OrderRow(_Shown):
     attempts: int
     status_source: str | None = Field(description="how its end was learned")
     achieved_net: Number | None = Field(description="of an exit: the result after fees, a fraction of the entry price")
-    slippage: Number | None = Field(description="of an exit, in quote currency: beyond the price that made it due")
+    slippage: Number | None = Field(description="of an exit, quote per base: beyond the price that made it due")
     received_at: datetime
     placed_at: datetime | None
     first_fill_at: datetime | None
@@ -117,6 +118,9 @@ class TradeRow(_Shown):
     exits: int
     pnl: Number | None = Field(description="of what was sold, after fees; null while nothing was")
     result_fraction: Number | None = Field(description="of a closed one: pnl to what was paid")
+    unit_of_risk: Number | None = Field(description="from the entry price to the first hard stop, before fees")
+    result_in_risk: Number | None = Field(description="of a closed one: pnl in units of risk")
+    slippage: Number | None = Field(description="of its exits: beyond the prices that made them due; null: none known")
     fees: Number
     dust_size: Number
     dust_why: str | None
@@ -147,3 +151,33 @@ class EventRow(_Shown):
     messages: int = Field(description="that were sent of it")
     targets: int = Field(description="to how many they went")
     told_at: datetime | None
+
+
+class AuditRow(_Shown):
+    """Something that happened: an order and its end, a signal, an incident, a command, a setting."""
+
+    id: str
+    at: datetime
+    about: AuditSource
+    event: str = Field(
+        description="such as ORDER_PLACED, ORDER_REFUSED, SLTP_FAILED, COMMAND_CLOSE; an incident's kind"
+    )
+    severity: Severity | None = Field(description="of an incident")
+    symbol: str | None
+    subject: str | None = Field(description="of an incident: an order's key, a symbol, a stream")
+    side: Side | None
+    role: str | None
+    order_key: str | None
+    trade_key: str | None
+    price: Number | None = Field(description="average of what filled, else the limit; quote per base")
+    size: Number | None = Field(description="filled, else asked for; base")
+    quote_size: Number | None
+    gate: str | None
+    sentence: str
+    numbers: str | None = Field(description="what the gate compared")
+    status_source: str | None = Field(description="how an order's end was learned")
+    by: str | None
+    incident: int | None = Field(description="its number, to resolve it")
+    resolved_at: datetime | None
+    messages: int = Field(description="that were sent of it")
+    targets: int = Field(description="to how many they went")

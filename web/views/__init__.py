@@ -7,10 +7,13 @@ only. A read raises the database's errors.
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-__all__ = ["Ledger", "Row"]
+__all__ = ["Json", "Ledger", "Row"]
 
 Row = Mapping[str, Any]
 """A row of the ledger: columns by name, with JSON columns as values and UUIDs as text."""
+
+Json = dict[str, Any]
+"""An object as JSON will have it: names with text, numbers, times, lists and objects."""
 
 
 class Ledger(Protocol):

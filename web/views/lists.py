@@ -12,11 +12,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from domain.money import divide
+from domain.money import average, divide
 from domain.orders import Side
 from domain.wording import tidy
 from web.views import Ledger, Row
 from web.views.orders import described_order
+from web.views.reasons import unit_of_risk
 from web.views.trades import described_trade
 
 __all__ = [
@@ -94,6 +95,10 @@ _TRADE_COLUMNS = """
 SELECT t.*, o.trigger, o.source, o.snapshot_id, o.buy_score, o.sell_score, o.entry_point, o.state AS entry_state,
        p.state AS plan_state, p.peak, p.stop, p.distance, p.atr, p.steps, m.bid, m.at AS price_at,
        (SELECT count(*) FROM trade_exits e WHERE e.entry_key = t.entry_key)::int AS exits,
+       (SELECT sum(e.slippage * e.size) FROM trade_exits e WHERE e.entry_key = t.entry_key) AS exit_slippage,
+       coalesce(o.intent #>> '{rules,hard_stop}',
+                (SELECT c.rules_before ->> 'hard_stop' FROM stop_changes c WHERE c.entry_key = t.entry_key
+                  ORDER BY c.at LIMIT 1), t.rules ->> 'hard_stop')::numeric AS first_hard_stop,
        (SELECT count(*) FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
            AND NOT s.finished)::int AS protections
   FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
@@ -244,11 +249,14 @@ def described_trade_line(row: Row, alone: Collection[str] | None) -> dict[str, A
 
     `nearest_stop`: the highest of its stops. `stop_distance`: from the bid down to it, a fraction of the bid.
     `at_risk`: what is lost if it sells there, in quote currency. `result_fraction`: of what was paid, with fees.
+    `unit_of_risk`: see there. `slippage`: of all its exits, in quote currency.
     """
     found = described_trade(row, None if row["state"] == "CLOSED" else row["bid"], alone)
     stops = [found[name] for name in ("hard_stop", "soft_stop", "trailing_stop") if found[name] is not None]
     nearest, bid = max(stops, default=None), found["bid"]
     cost = row["bought_value"] + row["bought_quote_fees"]
+    entry = average(row["bought_value"], row["bought_size"])
+    risk = unit_of_risk(entry, row["bought_size"], row["first_hard_stop"])
     known = row["state"] != "CLOSED" and nearest is not None and bool(bid)
     return found | {
         "entry_point": row["entry_point"],
@@ -263,6 +271,9 @@ def described_trade_line(row: Row, alone: Collection[str] | None) -> dict[str, A
         "protections": row["protections"],
         "unprotected_seconds": tidy(row["unprotected_seconds"]),
         "result_fraction": _of_cost(found["pnl"], cost) if row["state"] == "CLOSED" else None,
+        "unit_of_risk": risk,
+        "result_in_risk": _of_cost(row["pnl"], risk) if row["state"] == "CLOSED" and risk is not None else None,
+        "slippage": tidy(row["exit_slippage"]),
         "currency": row["symbol"].replace("_", "-").partition("-")[2],
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 from domain.wording import tidy
 from web.views import Ledger, Row
 
-__all__ = ["equity", "market_of", "newest_signals_of_all", "read_standing"]
+__all__ = ["equity", "market_of", "newest_runs", "newest_signals_of_all", "notice_targets", "read_standing"]
 
 _ZERO = Decimal(0)
 _COUNTS = """
@@ -33,6 +33,13 @@ SELECT n.name, coalesce(l.expires_at > now(), false) AS held, p.connected, p.con
 """
 _RUN = """
 SELECT at, started_at, finished_at, symbols, buys, sells FROM strategy_runs WHERE account = $1 ORDER BY at DESC LIMIT 1
+"""
+_RUNS = """
+SELECT snapshot_id, at, started_at, finished_at, symbols, buys, sells FROM strategy_runs
+ WHERE account = $1 ORDER BY at DESC LIMIT $2
+"""
+_TARGETS = """
+SELECT failures, last_error, last_failed_at, last_delivered_at FROM notice_targets WHERE account = $1 ORDER BY target
 """
 _CHECK = "SELECT at, ok, violations, seconds FROM ledger_checks WHERE account = $1 ORDER BY at DESC LIMIT 1"
 _PRICES = """
@@ -96,6 +103,18 @@ async def read_standing(ledger: Ledger, account: str, streams: Sequence[str]) ->
 async def newest_signals_of_all(ledger: Ledger, account: str, most: int) -> list[Row]:
     """The newest signals on any product and what became of them, newest first."""
     return await ledger.fetch(_SIGNALS, account, most)
+
+
+async def newest_runs(ledger: Ledger, account: str, most: int) -> list[Row]:
+    """The strategy's newest runs: how many products they looked at, and how many buys and sells they decided."""
+    return await ledger.fetch(_RUNS, account, most)
+
+
+async def notice_targets(ledger: Ledger, account: str) -> list[Row]:
+    """How sending to each target of notices goes: failures in a row, the last error, the last message sent. Targets are
+    secrets and are not named.
+    """
+    return await ledger.fetch(_TARGETS, account)
 
 
 async def equity(ledger: Ledger, account: str, bucket: str, since: object, until: object) -> list[dict[str, Any]]:

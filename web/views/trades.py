@@ -15,15 +15,17 @@ from domain.exits import ExitRules, target_price
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.money import average
 from domain.wording import tidy
-from web.views import Ledger, Row
+from web.views import Json, Ledger, Row
 from web.views.orders import described_order, read_order
 
 __all__ = [
     "Story",
     "accepted_commands",
+    "described_decision",
     "described_story",
     "described_trade",
     "every_trade",
+    "exit_of",
     "find_trade",
     "how_they_ended",
     "open_by_symbol",
@@ -56,6 +58,10 @@ SELECT c.kind, c.given_by, c.note, c.accepted_at,
 _GIVEN_BY = "SELECT kind, id, given_by FROM commands WHERE subject = $1"
 _ENTRY_OF = "SELECT coalesce(entry_key, order_key) FROM orders WHERE order_key = $1"
 _SELLS = "SELECT order_key FROM orders WHERE entry_key = $1 AND order_key <> $1 ORDER BY received_at"
+_EXITS = """
+SELECT order_key, reason, target_fraction, trigger_price, size, average_price, achieved_gross, achieved_net, slippage,
+       fees, path, attempts, trailing_state, due_at, at FROM trade_exits"""
+_EXIT = f"{_EXITS} WHERE order_key = $1"
 _OF_TRADE = "IN (SELECT order_key FROM orders WHERE order_key = $1 OR entry_key = $1)"
 _PARTS = {
     "gates": f"""SELECT g.order_key, o.role, g.position, g.gate, g.passed, g.numbers, g.at
@@ -72,9 +78,7 @@ _PARTS = {
                           sell_trigger, exit_reason, linked_at, completed_at
                    FROM trade_strategy_link WHERE order_key {_OF_TRADE} ORDER BY linked_at""",  # noqa: S608 - as above
     "stop_changes": """SELECT at, given_by, note, sentence, bid FROM stop_changes WHERE entry_key = $1 ORDER BY at""",
-    "exits": """SELECT order_key, reason, target_fraction, trigger_price, size, average_price, achieved_gross,
-                       achieved_net, slippage, fees, path, attempts, trailing_state, due_at, at
-                FROM trade_exits WHERE entry_key = $1 ORDER BY at""",
+    "exits": f"{_EXITS} WHERE entry_key = $1 ORDER BY at",
     "promises": _ACCEPTED,
     "incidents": f"""SELECT kind, severity, sentence, at FROM incidents
                      WHERE subject {_OF_TRADE} ORDER BY at""",  # noqa: S608 - as above
@@ -217,18 +221,28 @@ def described_story(story: Story, *, alone: Collection[str] | None, timelines: d
     return {
         "trade": None if story.trade is None else described_trade(story.trade, alone=alone),
         "entry": described_order(entry),
-        "decision": {
-            "buy_score": entry["buy_score"],
-            "sell_score": entry["sell_score"],
-            "indicators_fired": entry["indicators_fired"],
-            "indicator_breakdown": entry["indicator_breakdown"],
-            "asked_by": entry["intent"].get("asked_by", ""),
-            "request_id": entry["intent"].get("request_id", ""),
-        },
+        "decision": described_decision(entry),
         "exit_orders": [described_order(row) for row in story.sells],
         **{name: [dict(row) for row in rows] for name, rows in story.parts.items()},
         "timelines": timelines,
     }
+
+
+def described_decision(order: Row) -> Json:
+    """The decision behind an order as JSON: scores, indicators, and who asked for it."""
+    return {
+        "buy_score": order["buy_score"],
+        "sell_score": order["sell_score"],
+        "indicators_fired": order["indicators_fired"],
+        "indicator_breakdown": order["indicator_breakdown"],
+        "asked_by": order["intent"].get("asked_by", ""),
+        "request_id": order["intent"].get("request_id", ""),
+    }
+
+
+async def exit_of(ledger: Ledger, key: str) -> Row | None:
+    """What an exit order achieved; None if it is no exit, or nothing of it has filled."""
+    return await ledger.fetchrow(_EXIT, key)
 
 
 async def accepted_commands(ledger: Ledger, key: str) -> list[Row]:

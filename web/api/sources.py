@@ -1,0 +1,33 @@
+"""Where the API's answers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from web.views import Json, Ledger
+
+__all__ = ["Sources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the answers come from. `streams` are the names of those that should be heard."""
+
+    ledger: Ledger
+    account: str
+    unwatched: Callable[[Collection[str]], Awaitable[Collection[str]]]
+    """Those of these symbols whose price nobody watches now."""
+    groups: Callable[[str, datetime | None, datetime | None], Awaitable[list[dict[str, Any]]]]
+    """Figures of closed trades by `By`, of a range of closing times, as `bottrader report` has them."""
+    today: Callable[[], Awaitable[dict[str, Any]]]
+    """The UTC day's result and the losses in a row, each beside its limit."""
+    why: Callable[[str, int], Awaitable[Json]]
+    """Why a product was traded or not, with so many of the newest runs, signals and orders."""
+    linkage: Callable[[], Awaitable[Json]]
+    """Filled orders that carry the decision behind them, of all filled orders."""
+    health: Callable[[], Awaitable[Json]]
+    """The findings on each part, and when they were made."""
+    streams: Sequence[str] = ()
