@@ -125,7 +125,7 @@ SELECT p.*, o.side, o.role, o.protection_role, o.exit_reason, o.trigger, o.gate,
        x.achieved_net, n.messages, n.targets,
        CASE WHEN o.gate IS NOT NULL THEN (SELECT g.numbers FROM gate_results g WHERE g.order_key = o.order_key
            AND NOT g.passed ORDER BY g.position DESC LIMIT 1) END AS numbers
-  FROM page p LEFT JOIN orders o ON o.order_key = p.order_key
+  FROM page p LEFT JOIN orders o ON o.order_key = p.order_key AND o.account = $1
   LEFT JOIN trade_exits x ON x.order_key = p.order_key AND p.id LIKE 'order-end/%'
   LEFT JOIN LATERAL (SELECT sum(times)::int AS messages, count(*)::int AS targets FROM notices
                       WHERE incident_id = p.incident) n ON true
