@@ -13,10 +13,10 @@ import difflib
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -36,7 +36,21 @@ from domain.messages import IndicatorPart, Linkage
 from domain.money import ZERO, plain
 from web.strict_json import BadJson, check_texts
 
-__all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "asks_to_close", "read_alert", "with_readable_record"]
+__all__ = [
+    "EXAMPLES",
+    "Alert",
+    "AlertPart",
+    "AlertTime",
+    "Amount",
+    "Key",
+    "Number",
+    "TriggerName",
+    "Wrong",
+    "asks_to_close",
+    "read_alert",
+    "with_readable_record",
+    "wrong_field",
+]
 
 _OLDEST, _NEWEST = 946_684_800, 4_102_444_800
 """1 January 2000 and 2100: the range in which a number of seconds counts as a time."""
@@ -143,7 +157,7 @@ def _schema(*, positive: bool) -> WithJsonSchema:
 
 Number = Annotated[Decimal, BeforeValidator(_decimal), _schema(positive=False)]
 Amount = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0), _schema(positive=True)]
-Moment = Annotated[
+AlertTime = Annotated[
     datetime,
     BeforeValidator(_moment),
     WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
@@ -182,6 +196,9 @@ Indicator = Annotated[
 class Alert(_Part):
     """A sender's request. Sizes in quote or base currency, prices in quote per base."""
 
+    recorded_source: ClassVar[Literal["sighook", "webhook"] | None] = None
+    """The source of its orders; None: as the settings say."""
+
     symbol: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=60)] = Field(
         description="product: BTC-USD; BTCUSD, BTC/USD and COINBASE:BTCUSD are also accepted"
     )
@@ -203,7 +220,7 @@ class Alert(_Part):
         default_factory=dict, max_length=50, description="the indicators of the decision, by name: a value, or all data"
     )
     snapshot_id: uuid.UUID | None = Field(None, description="of the run that decided; default: one for this alert")
-    time: Moment | None = Field(None, description="when it was decided: ISO 8601 with a zone, or seconds since 1970")
+    time: AlertTime | None = Field(None, description="when it was decided: ISO 8601 with a zone, or seconds since 1970")
     note: Annotated[str, StringConstraints(strict=True, max_length=200)] = Field("", description="recorded only")
     dry_run: StrictBool = Field(False, description="run every gate, but send nothing")
     token: Annotated[str, StringConstraints(strict=True, max_length=200)] | None = Field(
@@ -283,20 +300,20 @@ class Alert(_Part):
         )
 
 
-def read_alert(value: object) -> Alert:
-    """Parse a JSON value as an alert. Raises Wrong, which names the field."""
+def read_alert(value: object, kind: type[Alert] = Alert) -> Alert:
+    """Parse a JSON value as an alert of this kind. Raises Wrong, which names the field."""
     if not isinstance(value, dict):
         raise Wrong("", "the body must be a JSON object with fields such as symbol and action")
     try:
-        return Alert.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         usable = _without_what_is_for_the_record(value, error) if asks_to_close(value) else value
         if usable == value:
-            raise _wrong(error) from None
+            raise wrong_field(error) from None
     try:
-        return Alert.model_validate(usable)
+        return kind.model_validate(usable)
     except ValidationError as error:
-        raise _wrong(error) from None
+        raise wrong_field(error) from None
 
 
 def asks_to_close(value: Mapping[str, Any]) -> bool:
@@ -333,8 +350,10 @@ def _without_what_is_for_the_record(value: Mapping[str, Any], error: ValidationE
     return usable
 
 
-def _wrong(error: ValidationError) -> Wrong:
-    """The first error as a sentence; unknown fields come first, because one may be a misspelt required field."""
+def wrong_field(error: ValidationError, fields: Sequence[str] = ()) -> Wrong:
+    """The first error as a sentence; unknown fields come first, because one may be a misspelt required field. `fields`:
+    the names of the form's fields, if it isn't ours.
+    """
     findings = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     found = findings[0]
     where = ".".join(str(part) for part in found["loc"] if part not in ("[key]", "function-before"))
@@ -342,7 +361,7 @@ def _wrong(error: ValidationError) -> Wrong:
         where = f"{where[:_SHORT_NAME]}…"
     if found["type"] == "extra_forbidden":
         owner = Alert if len(found["loc"]) == 1 else AlertPart
-        names = [name for name in owner.model_fields if name != "token"]
+        names = [name for name in fields or owner.model_fields if name != "token"]
         near = difflib.get_close_matches(str(found["loc"][-1]), names, n=1)
         return Wrong(where, f"{where} is not a field" + (f"; did you mean {near[0]}?" if near else ""))
     if found["type"] == "missing":
@@ -352,8 +371,10 @@ def _wrong(error: ValidationError) -> Wrong:
     message = message.replace("Dictionary should", "must").replace("greater than 0", "above 0")
     if found["type"] == "string_pattern_mismatch":
         message = "has the wrong format"
-        if where.startswith(("key", "id")):
+        if where.startswith(("key", "id", "uuid")):
             message = "must be 1 to 100 printable ASCII characters without blanks"
-        elif where == "trigger":
+        elif where in ("trigger", "trigger.trigger"):
             message = "must be lower-case letters, digits, - and _"
+        elif where == "pair":
+            message = "must be a product like BTC-USD"
     return Wrong(where, f"{where}: {message}" if where else message[:1].lower() + message[1:])

@@ -29,6 +29,7 @@ from web.alert import EXAMPLES, Alert, Wrong, asks_to_close, read_alert, with_re
 from web.answers import AlertAnswer, ProblemAnswer
 from web.limits import Rates, Slots, read_body
 from web.metrics import CONTENT_TYPE, WebhookMetrics
+from web.old_alert import OLD_EXAMPLE, OldForm, is_old, read_old_alert, sells_old
 from web.refusals import Lapse, Refused
 from web.senders import Proof, Sender, by_body, by_headers, without_secrets
 from web.strangers import Strangers, Tally, address_of
@@ -236,13 +237,14 @@ class _Alerts:
         if proof is None:
             proof = by_body(request.headers, raw, senders)
             who.sender = proof.sender
-        who.closes = b'"close"' in raw.lower()  # as far as that can be told of what isn't read yet, or can't be
+        text = raw.lower()  # as far as that can be told of what isn't read yet, or can't be
+        who.closes = b'"close"' in text or (b'"pair"' in text and b'"sell"' in text)
         self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst, closes=who.closes)
         try:
             value = read_json(raw, max_depth=limit.max_depth)
             if isinstance(value, dict):
-                who.closes = asks_to_close(value)
-                key = value.get("key", value.get("id"))
+                who.closes = asks_to_close(value) or sells_old(value)
+                key = value.get("key", value.get("id", value.get("uuid")))
                 who.key = key[:100] if isinstance(key, str) and key.isprintable() else None
                 value = with_readable_record(value) if who.closes else value
             check_texts(value)
@@ -250,7 +252,7 @@ class _Alerts:
             text = str(error)
             raise Refused(400, "BAD_JSON", f"{text[:1].upper()}{text[1:]}.") from None
         try:
-            alert = read_alert(value)
+            alert = read_old_alert(value) if is_old(value) else read_alert(value)
             with self._slots.one(limit.max_concurrent):
                 return await self._decide(alert, proof)
         except Wrong as error:
@@ -290,7 +292,12 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 _REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Alert"}, "examples": dict(EXAMPLES)}},
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Alert", "OldForm")]},
+                "examples": {**EXAMPLES, "old": OLD_EXAMPLE},
+            }
+        },
     },
     "security": [{"bearer": []}, {"timestamp": [], "signature": []}, {}],
 }
@@ -306,8 +313,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         parts = found.setdefault("components", {})
-        schema = Alert.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts.setdefault("schemas", {}).update({**schema.pop("$defs", {}), "Alert": schema})
+        for name, form in (("Alert", Alert), ("OldForm", OldForm)):
+            schema = form.model_json_schema(ref_template="#/components/schemas/{model}")
+            parts.setdefault("schemas", {}).update({**schema.pop("$defs", {}), name: schema})
         parts["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "timestamp": {"type": "apiKey", "in": "header", "name": "X-Timestamp"},

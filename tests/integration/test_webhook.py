@@ -28,6 +28,7 @@ from tests.support.webhook import SECRET, TOKEN, Webhook, buy, raw, webhook_on
 from web.alert import read_alert
 from web.decisions import AlertDecisions
 from web.journal import AlertJournal
+from web.old_alert import is_old, read_old_alert
 from web.senders import Proof
 from web.strict_json import read_json
 from workers.settings import TriggerSettings
@@ -91,6 +92,66 @@ async def test_an_alert_becomes_an_order_with_its_whole_linkage(webhook: Webhook
     (row,) = await system.rows("SELECT source, entry_point, intent FROM orders")
     assert (row["source"], row["entry_point"], row["intent"]["asked_by"]) == ("sighook", "webhook", "tradingview")
     await system.assert_books_agree()
+
+
+SNAPSHOT = "5a3c3f0e-6f6b-4f6c-9d7e-0d6f5c0a1b2c"
+
+
+async def test_an_alert_in_the_old_form_becomes_the_same_order_and_its_sell_closes(webhook: Webhook) -> None:
+    """Pair, side, scores, trigger and snapshot of the old payload are the order's; sent again it is no second one; a
+    sell closes what was bought.
+    """
+    system = webhook.system
+    old = {
+        "pair": "BTC-USD",
+        "side": "buy",
+        "snapshot_id": SNAPSHOT,
+        "score": {"Buy Score": 1.5, "Sell Score": 0.25},
+        "trigger": {"trigger": "rsi_oversold"},
+    }
+    found = (await webhook.send(old)).json()
+    assert (found["decision"], found["action"], found["symbol"]) == ("admitted", "buy", "BTC-USD"), found
+    (row,) = await system.rows("SELECT * FROM orders")
+    assert (row["source"], row["trigger"], row["snapshot_id"]) == ("sighook", "rsi_oversold", SNAPSHOT)
+    assert (row["buy_score"], row["sell_score"]) == (Decimal("1.5"), Decimal("0.25"))
+
+    async def protected() -> bool:
+        return bool(await system.value("SELECT count(*) FROM trades WHERE state = 'PROTECTED'"))
+
+    await eventually(protected, within=20, what="the trade is protected")
+    assert (await webhook.send(old)).json()["repeated"] is True
+    assert await webhook.orders() == 1
+    other = await webhook.send({**old, "score": {"Buy Score": 2}})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "INTENT_CONFLICT")
+    sold = (await webhook.send({**old, "side": "sell", "score": {"Buy Score": float("nan")}})).json()
+    assert (sold["decision"], sold["action"]) == ("closing", "close")
+    assert [trade["entry_key"] for trade in sold["trades"]] == [found["order_key"]]
+
+
+async def test_a_wrong_alert_in_the_old_form_is_told_by_its_own_names(webhook: Webhook) -> None:
+    """Each mistake gets 422 with the field as it was sent, and one sentence."""
+    right = {"pair": "BTC-USD", "side": "buy", "snapshot_id": SNAPSHOT, "trigger": {"trigger": "rsi_oversold"}}
+    for changes, field, words in (
+        ({"pair": "BTCUSD"}, "pair", "must be a product like BTC-USD"),
+        ({"side": "hold"}, "side", "'buy' or 'sell'"),
+        ({"action": "sell"}, "action", "contradict each other"),
+        ({"score": {"buy score": 1}}, "score.buy score", "is not a field; did you mean Buy Score?"),
+        ({"score": 3}, "score", 'an object such as {"Buy Score"'),
+        ({"trigger": {}}, "trigger.trigger", "is missing"),
+        ({"trigger": {"trigger": "nobody's"}}, "trigger.trigger", "must be lower-case"),
+        ({"snapshot_id": "x"}, "snapshot_id", "UUID"),
+        ({"snapshot_id": None}, "snapshot_id", "is missing: without it"),
+        ({"symbol": "BTC-USD"}, "symbol", "is not a field"),
+        ({"verified": "not valid"}, "verified", "'valid'"),
+        ({"order_amount_fiat": -5}, "order_amount_fiat", "above 0"),
+    ):
+        answer = await webhook.send({**right, **changes})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["field"]) == (422, "BAD_ALERT", field), (changes, error)
+        assert words in error["sentence"], error
+    unknown = await webhook.send({**right, "trigger": {"trigger": "unheard_of"}})
+    assert (unknown.status_code, unknown.json()["error"]["field"]) == (422, "trigger")
+    assert await webhook.orders() == 0
 
 
 async def test_the_same_key_gets_the_same_decision_and_never_a_second_order(webhook: Webhook) -> None:
@@ -473,7 +534,8 @@ async def test_it_lives_and_says_what_it_needs(webhook: Webhook) -> None:
     assert "symbol" in schema["components"]["schemas"]["Alert"]["properties"]
     body = schema["paths"]["/webhook"]["post"]["requestBody"]["content"]["application/json"]
     for example in body["examples"].values():
-        read_alert(read_json(json.dumps(example["value"]).encode(), max_depth=8))
+        value = read_json(json.dumps(example["value"]).encode(), max_depth=8)
+        assert (read_old_alert(value) if is_old(value) else read_alert(value)).does in ("buy", "close")
 
 
 async def _cut_off(address: str) -> Client:

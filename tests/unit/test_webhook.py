@@ -22,6 +22,7 @@ from web.answers import AlertAnswer
 from web.app import RequestLimits, create_app
 from web.limits import Rates
 from web.metrics import WebhookMetrics
+from web.old_alert import OldForm, read_old_alert, sells_old
 from web.refusals import Refused
 from web.senders import Proof, Sender, by_body, by_headers, by_token, signature, without_secrets
 from web.strict_json import BadJson, read_json
@@ -117,6 +118,48 @@ def test_any_object_is_an_alert_or_refused(value: dict[str, Any]) -> None:
     """Any object is an alert or is refused."""
     with contextlib.suppress(Wrong):
         assert read_alert(value).does in ("buy", "sell", "close")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*OldForm.model_fields, "nonsense"]),
+        st.none() | st.booleans() | st.integers() | st.decimals() | st.text(max_size=20) | st.lists(st.integers()),
+        max_size=8,
+    )
+)
+def test_any_object_in_the_old_form_is_an_alert_or_refused(value: dict[str, Any]) -> None:
+    """Whatever the fields hold, it is a buy, a close, or refused."""
+    with contextlib.suppress(Wrong):
+        assert read_old_alert({"pair": "BTC-USD", **value}).does in ("buy", "close")
+
+
+def test_an_old_sell_is_a_close_whatever_is_only_recorded() -> None:
+    """Values that a sell does not need can't prevent it, and it is known to sell before it is read in full."""
+    sell = {"pair": "BTC/USD", "side": "SELL", "uuid": "u-1", "score": "high", "trigger": 5, "price": "NaN"}
+    found = read_old_alert(sell)
+    assert (found.does, found.name, found.symbol, found.trigger, found.size_base) == (
+        "close",
+        "u-1",
+        "BTC/USD",
+        None,
+        None,
+    )
+    assert sells_old(sell)
+    assert not sells_old({"symbol": "BTC-USD", "side": "sell"})
+
+
+def test_an_old_alert_is_known_by_its_name_or_its_time_or_its_snapshot() -> None:
+    """A uuid is the key; else a timestamp makes one; else snapshot, product and side are it."""
+    snapshot = "5a3c3f0e-6f6b-4f6c-9d7e-0d6f5c0a1b2c"
+    base = {"pair": "BTC-USD", "side": "buy", "snapshot_id": snapshot}
+    assert read_old_alert(base).name == f"{snapshot}-BTC-USD-buy"
+    assert read_old_alert({**base, "uuid": "u-1"}).name == "u-1"
+    timed = read_old_alert({**base, "timestamp": 1_795_253_402_000})
+    assert (timed.name, timed.time) == (None, datetime(2026, 11, 21, 9, 30, 2, tzinfo=UTC))
+    limited = read_old_alert({**base, "order_type": "limit", "price": 5, "order_amount_fiat": "20"})
+    assert (limited.order_type, limited.price, limited.size_quote) == ("LIMIT", Decimal(5), Decimal(20))
+    assert read_old_alert({**base, "order_type": "limit"}).order_type is None
 
 
 def test_the_digest_is_of_what_was_asked_not_of_how() -> None:
