@@ -6,11 +6,10 @@ fractions, ratios, seconds) are numbers with at most ten decimals and twelve dig
 (2026-03-01), a time with zone, or an age such as 7d, 12h, 30min; trades are selected by closing time.
 """
 
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,94 +28,31 @@ from cli.report_figures import (
     ratio_range,
     write_csv,
 )
+from cli.report_period import CsvOption, JsonOption, Since, Until, closed_trades, read_period
+from cli.report_stops import beyond_stops
 
 if TYPE_CHECKING:
     from research.analysis import Bridge, GroupResult
-    from research.trades import TradeTable
 
-__all__ = ["moment", "report_app"]
+__all__ = ["report_app"]
 
 report_app = typer.Typer(help="Results of trades, and their reasons.", no_args_is_help=True)
 
-
-def _one_form(context: typer.Context, given: bool) -> bool:
-    """Refuses --json together with --csv. Raises UserError(BAD_OPTION)."""
-    if given and (context.params.get("as_json") or context.params.get("as_csv")):
-        raise UserError("BAD_OPTION", "Give --json or --csv, not both.")
-    return given
-
-
-_JSON = Annotated[bool, typer.Option("--json", callback=_one_form, help="Print JSON, for programs.")]
-_CSV = Annotated[bool, typer.Option("--csv", callback=_one_form, help="Print CSV, with every figure.")]
-_SINCE = Annotated[str | None, typer.Option("--since", help="Start: a day, time or age (2026-03-01, 7d, 12h).")]
-_UNTIL = Annotated[str | None, typer.Option("--until", help="End: before this day, time or age.")]
 _WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Width of a score bucket.")]
 _LEAST = Annotated[int, typer.Option("--least-trades", min=2, help="Minimum closed trades for each symbol.")]
 _OUT = Annotated[Path | None, typer.Option("--out", help="File to write; default: standard output.")]
 
-_AGE = re.compile(r"(\d+)\s*(d|h|min|m)")
 _MONEY = ("net P&L", "fees", "currency")
-_UNITS = {"d": 86_400, "h": 3_600, "min": 60, "m": 60}
-
-Reader = Callable[[Any, str, datetime | None, datetime | None], Any]
-
-
-def moment(text: str | None, now: datetime) -> datetime | None:
-    """A day, a time with zone or an age as a time in UTC. Raises UserError(BAD_TIME)."""
-    if text is None:
-        return None
-    text = text.strip()
-    try:
-        if age := _AGE.fullmatch(text):
-            return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
-        found = datetime.fromisoformat(text)
-        if found.tzinfo is None and len(text) > 10:
-            raise UserError("BAD_TIME", f"{text!r} has no zone: add Z for UTC, or an offset like +01:00.")
-        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise UserError(
-            "BAD_TIME", f"{text!r} is not a time: give a day like 2026-03-01, a time with a zone, or an age like 7d."
-        ) from None
-
-
-def _read(reader: Reader, since: str | None, until: str | None) -> Any:
-    """The result of `reader` for the given period."""
-    import asyncio
-
-    from cli.ledger import open_ledger
-    from cli.settings import current_settings
-
-    now = datetime.now(UTC)
-    start, end = moment(since, now), moment(until, now)
-    if start is not None and end is not None and start >= end:
-        raise UserError("BAD_TIME", "--since must be before --until.")
-    settings = current_settings()
-
-    async def read() -> Any:
-        async with open_ledger(settings) as ledger:
-            return await reader(ledger, settings.account, start, end)
-
-    return asyncio.run(read())
-
-
-def _trades(since: str | None, until: str | None, *, indicators: bool = False) -> "TradeTable":
-    from functools import partial
-
-    from research.trades import read_trades
-
-    table: TradeTable = _read(partial(read_trades, indicators=indicators), since, until)
-    return table
-
 
 # --- groups of trades -------------------------------------------------------------------------------------------------
 
 
 @report_app.command("summary")
-def summary(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def summary(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """All closed trades together, and why results differ from the configured exits; for each quote currency."""
     from research.analysis import summaries
 
-    each = summaries(_trades(since, until))
+    each = summaries(closed_trades(since, until))
     if as_json or as_csv:
         _show(each, as_json=as_json, as_csv=as_csv)
         return
@@ -148,68 +84,89 @@ def _print_summary(found: "GroupResult") -> None:
 
 
 @report_app.command("triggers")
-def triggers(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def triggers(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Results by the trigger of the entry."""
     from research.analysis import by_trigger
 
-    _show(by_trigger(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+    _show(by_trigger(closed_trades(since, until)), as_json=as_json, as_csv=as_csv)
 
 
 @report_app.command("exits")
-def exits(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def exits(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Results by exit reason, each from configured to achieved."""
     from research.analysis import by_exit
 
-    found = by_exit(_trades(since, until))
+    found = by_exit(closed_trades(since, until))
     _show(found, as_json=as_json, as_csv=as_csv)
     if not (as_json or as_csv):
         _print_bridges(found)
 
 
 @report_app.command("symbols")
-def symbols(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def symbols(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Results by product."""
     from research.analysis import by_symbol
 
-    _show(by_symbol(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+    _show(by_symbol(closed_trades(since, until)), as_json=as_json, as_csv=as_csv)
 
 
 @report_app.command("hours")
-def hours(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def hours(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Results by hour of the day (UTC) of the entry."""
     from research.analysis import by_hour
 
-    _show(by_hour(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+    _show(by_hour(closed_trades(since, until)), as_json=as_json, as_csv=as_csv)
 
 
 @report_app.command("days")
-def days(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def days(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Results by day (UTC) of the close."""
     from research.analysis import by_day
 
-    _show(by_day(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+    _show(by_day(closed_trades(since, until)), as_json=as_json, as_csv=as_csv)
 
 
 @report_app.command("scores")
 def scores(
-    since: _SINCE = None, until: _UNTIL = None, width: _WIDTH = 0.5, as_json: _JSON = False, as_csv: _CSV = False
+    since: Since = None, until: Until = None, width: _WIDTH = 0.5, as_json: JsonOption = False, as_csv: CsvOption = False
 ) -> None:
     """Results by buckets of the buy score, and whether a higher score gained more."""
     from research.analysis import by_score, score_correlation
 
-    table = _trades(since, until)
+    table = closed_trades(since, until)
     found = by_score(table, width)
     _show(found, as_json=as_json, as_csv=as_csv)
     if not (as_json or as_csv) and found:
         typer.echo(f"Correlation of score and net result, within triggers: {ratio_range(score_correlation(table))}.")
 
 
+@report_app.command("sell-scores")
+def sell_scores(
+    since: Since = None, until: Until = None, width: _WIDTH = 0.5, as_json: JsonOption = False, as_csv: CsvOption = False
+) -> None:
+    """Results by buckets of the sell score at the exit, and whether a higher one meant a better result."""
+    from research.analysis import by_sell_score, sell_score_correlation
+
+    table = closed_trades(since, until, sell_scores=True)
+    found = by_sell_score(table, width)
+    if not found and len(table) and not (as_json or as_csv):
+        typer.echo("None of the trades of this period had a sell score at its exit.")
+        return
+    _show(found, as_json=as_json, as_csv=as_csv)
+    if not (as_json or as_csv) and found:
+        told = ratio_range(sell_score_correlation(table))
+        typer.echo(f"Correlation of sell score and net result, within exit reasons: {told}.")
+
+
+report_app.command("beyond-stops")(beyond_stops)
+
+
 @report_app.command("indicators")
-def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def indicators(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Results by indicator: entries where it fired against entries where it did not."""
     from research.analysis import indicators as of
 
-    found = of(_trades(since, until, indicators=True))
+    found = of(closed_trades(since, until, indicators=True))
     if as_json:
         print_figures(found)
         return
@@ -293,11 +250,11 @@ def _steps(bridge: "Bridge") -> tuple[str, ...]:
 
 
 @report_app.command("linkage")
-def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> int:
+def linkage(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> int:
     """How many filled orders have a linkage, by source. Exit code 1 if one that needs it has none."""
     from research.linkage import read_linkage
 
-    found = _read(read_linkage, since, until)
+    found = read_period(read_linkage, since, until)
     code = int(ExitCode.NO if found.alarming else ExitCode.OK)
     if as_json:
         print_figures({**asdict(found), "percent": found.percent, "alarming": found.alarming})
@@ -333,7 +290,7 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
 
 
 @report_app.command("leaderboard")
-def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+def leaderboard(since: Since = None, least_trades: _LEAST = 5, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
     """Symbols by the least a trade in them is likely to gain: the lower end of the mean's interval."""
     from activities.ledger.leaderboard import leaderboard as of
     from research.trades import quote_of
@@ -341,7 +298,7 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
     async def read(ledger: Any, account: str, start: datetime | None, _: datetime | None) -> Any:
         return await of(ledger, account, since=start, least_trades=least_trades)
 
-    found = _read(read, since, None)
+    found = read_period(read, since, None)
     if as_json:
         print_figures(found)
     elif as_csv:
@@ -371,10 +328,10 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
 @report_app.command("html")
 def html(
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("report.html"),
-    since: _SINCE = None,
-    until: _UNTIL = None,
+    since: Since = None,
+    until: Until = None,
     width: _WIDTH = 0.5,
-    as_json: _JSON = False,
+    as_json: JsonOption = False,
 ) -> None:
     """All reports on one HTML page with plots; the file needs no network."""
     from activities.ledger.leaderboard import leaderboard as standings_of
@@ -394,7 +351,7 @@ def html(
         head = ReportHead(account, datetime.now(UTC), currencies, page=address)
         return html_report(head, table, linked, standings, width)
 
-    page = _read(read, since, until)
+    page = read_period(read, since, until)
     _write(out, page)
     if as_json:
         print_json({"file": out.absolute(), "bytes": len(page.encode())})
@@ -403,7 +360,7 @@ def html(
 
 
 @report_app.command("tax")
-def tax(out: _OUT = None, since: _SINCE = None, until: _UNTIL = None) -> None:
+def tax(out: _OUT = None, since: Since = None, until: Until = None) -> None:
     """Realised lots as CSV: one line for each matched part of a sell in the FIFO book, by time of sale."""
     import io
 
@@ -414,7 +371,7 @@ def tax(out: _OUT = None, since: _SINCE = None, until: _UNTIL = None) -> None:
     async def read(ledger: Any, account: str, start: datetime | None, end: datetime | None) -> int:
         return await write_realised_lots(ledger, account, text, start, end)
 
-    count = _read(read, since, until)
+    count = read_period(read, since, until)
     if out is None:
         sys.stdout.write(text.getvalue())
     else:

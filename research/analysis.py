@@ -40,11 +40,13 @@ __all__ = [
     "by_exit",
     "by_hour",
     "by_score",
+    "by_sell_score",
     "by_symbol",
     "by_trigger",
     "group_by",
     "indicators",
     "score_correlation",
+    "sell_score_correlation",
     "summaries",
     "summary",
 ]
@@ -193,8 +195,17 @@ def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
 
     Trades without a score are in none.
     """
+    return _by_buckets(table, table.score, width)
+
+
+def by_sell_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
+    """By buckets of the sell score at the last exit, as `by_score`; for tables that were read with them."""
+    return _by_buckets(table, table.sell_score, width)
+
+
+def _by_buckets(table: TradeTable, score: Floats, width: float) -> list[GroupResult]:
     step = round_half_even(Decimal(str(width)), _SCORE_PLACES)
-    buckets = _buckets(table.score, step)
+    buckets = _buckets(score, step)
     places = max(0, -int(step.normalize().as_tuple().exponent))
     names: dict[float, str] = {}
     for bucket in sorted({value for value in buckets.tolist() if not math.isnan(value)}):
@@ -240,13 +251,22 @@ def score_correlation(table: TradeTable) -> Interval:
     Scores of different triggers have different scales (weights, percent of a rise), so that over all trades they would
     correlate by which trigger earned more.
     """
-    given = ~np.isnan(table.score)
-    number = {name: place for place, name in enumerate(sorted({name or "" for name in table.trigger}))}
-    trigger = np.array([number[name or ""] for name in table.trigger], np.int64)
+    return _correlation(table.score, table.net, table.trigger)
+
+
+def sell_score_correlation(table: TradeTable) -> Interval:
+    """Of the sell score at the last exit and net result, within exit reasons: a stop loses at any score."""
+    return _correlation(table.sell_score, table.net, table.reason)
+
+
+def _correlation(scores: Floats, nets: Floats, labels: Sequence[str | None]) -> Interval:
+    given = ~np.isnan(scores)
+    number = {name: place for place, name in enumerate(sorted({name or "" for name in labels}))}
+    group = np.array([number[name or ""] for name in labels], np.int64)
     groups = []
     for place in range(len(number)):
-        rows = given & (trigger == place)
-        score, net = table.score[rows], table.net[rows]
+        rows = given & (group == place)
+        score, net = scores[rows], nets[rows]
         if len(score) >= 4 and score.std() > 0 and net.std() > 0:
             groups.append((float(np.corrcoef(score, net)[0, 1]), len(score)))
     return pooled_correlation(groups)

@@ -28,6 +28,7 @@ from research.analysis import (
 )
 from research.charts import Bar, Whisker, bars, line, points
 from research.linkage import LinkageReport
+from research.stops import CAUSES, losses_beyond_stops
 from research.trades import TradeTable, quote_of
 
 __all__ = ["ReportHead", "html_report"]
@@ -125,6 +126,7 @@ def _of_one_currency(head: ReportHead, table: TradeTable, linkage: LinkageReport
         _ways(head, groups),
         _scores(table, groups.score),
         _why(groups),
+        _beyond(table),
         *(_section(title, told, found) for title, told, found in _groupings(groups)),
         _indicators(table),
     ]
@@ -260,6 +262,25 @@ def _why(groups: _Groups) -> str:
 def _bridge(bridge: Bridge) -> list[str]:
     names = ("configured", "exit_path", "distance", "slippage", "fees", "achieved")
     return [str(bridge.trades), *(_signed(getattr(bridge, name) * 100, 3) for name in names)]
+
+
+def _beyond(table: TradeTable) -> str:
+    found = losses_beyond_stops(table, most=0)
+    rows = [
+        [
+            f"{item.stop} {item.level * 100:.2f} %",
+            f"{item.losses:,}",
+            f"{item.beyond:,}",
+            _percent(item.share, 1),
+            _percent(item.share_before_fees, 1),
+            _percent(item.mean_beyond, 3),
+            *(f"{count:,}" for count in item.causes.values()),
+        ]
+        for item in found
+    ]
+    head = ("", "losses", "beyond it", "share", "share before fees", "by", *CAUSES)
+    told = "Losses that were larger than the configured stop, and how many of them by each main cause."
+    return f"<h2>Losses beyond their stops</h2><p>{told}</p>{_table(head, rows)}"
 
 
 def _groupings(groups: _Groups) -> list[tuple[str, str, Sequence[GroupResult]]]:

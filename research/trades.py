@@ -30,8 +30,10 @@ _TEXTS = ("entry_key", "symbol", "trigger", "reason")
 _DECIMALS = ("pnl", "fees")
 _FLOATS = (
     "opened", "closed", "cost", "bought_value", "bought_size", "sold_value", "sold_size", "sold_share", "soft_stop",
-    "take_profit", "trailing_arm", "score",
+    "hard_stop", "take_profit", "trailing_arm", "score",
 )  # fmt: skip
+_SELL_SCORE = {"sell_score": "(SELECT l.sell_score FROM trade_strategy_link l WHERE l.order_key = t.entry_key)::float8"}
+"""The matrix's at the last exit, which completes the entry's linkage."""
 _LEG_FLOATS = ("size", "due", "aimed", "slippage")
 _BETWEEN = "\x1f"
 # As one text each: a list a trade takes longer to read than everything else together.
@@ -61,6 +63,7 @@ told AS (
            date_part('epoch', t.opened_at) AS opened, date_part('epoch', t.closed_at) AS closed,
            t.outlay::float8 AS cost, t.bought_value::float8, t.bought_size::float8, t.sold_value::float8,
            t.sold_size::float8, (t.rules ->> 'soft_stop')::float8 AS soft_stop,
+           (t.rules ->> 'hard_stop')::float8 AS hard_stop,
            coalesce((t.rules ->> 'take_profit_atr')::float8 * (t.rules ->> 'target_atr')::float8
                     / nullif(t.bought_value / nullif(t.bought_size, 0), 0)::float8,
                     (t.rules ->> 'take_profit')::float8) AS take_profit,
@@ -82,13 +85,13 @@ def _bytes(names: Sequence[str]) -> str:
     return ", ".join(f"string_agg(float8send(coalesce({name}, 'NaN')), '') AS {name}" for name in names)
 
 
-def _trades_statement(*, indicators: bool) -> str:
-    sets = _SETS if indicators else {}
+def _trades_statement(*, indicators: bool, sell_scores: bool) -> str:
+    sets, scores = _SETS if indicators else {}, _SELL_SCORE if sell_scores else {}
     columns = [
         *(f"array_agg({name}) AS {name}" for name in (*_TEXTS, *_DECIMALS, *sets)),
-        _bytes(_FLOATS),
+        _bytes((*_FLOATS, *scores)),
     ]
-    told = "".join(f",\n           {expression} AS {name}" for name, expression in sets.items())
+    told = "".join(f",\n           {expression} AS {name}" for name, expression in (sets | scores).items())
     return _TRADES.replace("{closed}", _CLOSED).replace("{sets}", told).replace("{columns}", ", ".join(columns))
 
 
@@ -101,9 +104,10 @@ class TradeTable:
 
     `pnl` and `fees` in quote currency, exact; `won` where there was a gain after fees. Seconds since 1970 (UTC) for
     `opened` and `closed`; wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see
-    the module), `reward` and `risk` of the rules. `slippage` in quote currency: what exits brought beyond the price
-    that made them due. `score` NaN: none was given. `fired`: indicators behind the
-    decision, by name, `quiet`: those that were computed and did not fire, for whatever side; where they were asked for.
+    the module), `reward`, `risk` and `hard_stop` of the rules. `slippage` in quote currency: what exits brought beyond
+    the price that made them due. `score` NaN: none was given. `sell_score`: the matrix's at the last exit; NaN: none,
+    or not asked for. `fired`: indicators behind the decision, by name, `quiet`: those that were computed and did not
+    fire, for whatever side; where they were asked for.
     """
 
     key: Sequence[str]
@@ -120,8 +124,10 @@ class TradeTable:
     cost: Floats
     score: Floats
     slippage: Floats
+    sell_score: Floats
     reward: Floats
     risk: Floats
+    hard_stop: Floats
     configured: Floats
     aimed: Floats
     due: Floats
@@ -168,10 +174,12 @@ async def read_trades(
     until: datetime | None = None,
     *,
     indicators: bool = False,
+    sell_scores: bool = False,
 ) -> TradeTable:
     """The trades that closed from `since` until before `until`. Raises the database's errors.
 
     With `indicators` also which fired and which were computed and did not: half of what is read, and one report's only.
+    With `sell_scores` also the sell score of each last exit.
 
     What was taken outside or written off whole brought no sale of ours: such trades are in no report.
     """
@@ -180,9 +188,10 @@ async def read_trades(
         # Many narrow rows: joined in memory, whatever the server's default. Handing on columns that are half made costs
         # parallel workers more than making them, and what trades beside this needs the other cores.
         await connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL max_parallel_workers_per_gather = 0")
-        trades = await connection.fetchrow(_trades_statement(indicators=indicators), *asked, timeout=120)
+        statement = _trades_statement(indicators=indicators, sell_scores=sell_scores)
+        trades = await connection.fetchrow(statement, *asked, timeout=120)
         legs = await connection.fetchrow(_LEGS_STATEMENT, *asked, timeout=120)
-    columns = _columns(trades, _FLOATS)
+    columns = _columns(trades, (*_FLOATS, *_SELL_SCORE))
     return table_of(columns | _left_by(columns.get("entry_key", ()), _columns(legs, _LEG_FLOATS)))
 
 
@@ -236,6 +245,7 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
     net = np.divide(gain, cost * sold, out=np.zeros_like(gain), where=cost * sold > 0)
     gross = floats("sold_value") / floats("sold_size") / entry - 1
     reward, risk = _configured(floats("take_profit"), floats("trailing_arm"), floats("soft_stop"))
+    hard_stop = floats("hard_stop", float(_DEFAULT.hard_stop))
     size = floats("size", 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         due = np.where(size > 0, floats("due") / size / entry - 1, gross)
@@ -256,8 +266,10 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
         cost=cost,
         score=floats("score"),
         slippage=floats("slippage", 0.0),
+        sell_score=floats("sell_score"),
         reward=reward,
         risk=risk,
+        hard_stop=hard_stop,
         configured=np.where(gain > 0, reward, -risk),
         aimed=aimed,
         due=due,

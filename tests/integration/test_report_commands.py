@@ -80,6 +80,45 @@ async def test_every_report_has_the_same_trades(shell: Shell) -> None:
     assert (await shell.run("report", "indicators", "--json")).json == []
 
 
+async def test_losses_beyond_their_stops_are_those_of_the_ledger(shell: Shell) -> None:
+    """Counts are the ledger's own, the list is complete in JSON and CSV, and a table names the furthest."""
+    connection = await asyncpg.connect(shell.dsn)
+    counted = await connection.fetch(
+        """SELECT stop, count(*) FILTER (WHERE lost > level + 1e-9) AS beyond, count(*) AS losses
+             FROM (SELECT -pnl / (bought_value + bought_quote_fees) AS lost, unnest(ARRAY['soft stop', 'hard stop'])
+                          AS stop, unnest(ARRAY[rules ->> 'soft_stop', rules ->> 'hard_stop'])::numeric AS level
+                     FROM trades WHERE pnl <= 0) lost GROUP BY stop"""
+    )
+    await connection.close()
+    found = (await shell.run("report", "beyond-stops", "--json")).json
+    assert {item["stop"]: (item["beyond"], item["losses"]) for item in found} == {
+        row["stop"]: (row["beyond"], row["losses"]) for row in counted
+    }
+    soft = next(item for item in found if item["stop"] == "soft stop")
+    assert soft["beyond"] == len(soft["trades"]) == sum(soft["causes"].values()) > 0
+    listed = list(csv.DictReader(io.StringIO((await shell.run("report", "beyond-stops", "--csv")).out)))
+    assert len(listed) == sum(item["beyond"] for item in found)
+    shown = await shell.run("report", "beyond-stops", "--limit", "3")
+    assert (shown.code, soft["trades"][0]["entry_key"][:12] in shown.out) == (0, True)
+    assert f"… and {soft['beyond'] - 3} more" in shown.out
+
+
+async def test_sell_scores_are_grouped(shell: Shell) -> None:
+    """Trades are counted by the sell score that completed their linkage; without any, that is said."""
+    none = await shell.run("report", "sell-scores")
+    assert (none.code, "None of the trades of this period had a sell score" in none.out) == (0, True)
+    await shell.execute(
+        """UPDATE trade_strategy_link l SET sell_score = CASE WHEN t.pnl > 0 THEN 1.2 ELSE 0.2 END
+             FROM trades t WHERE t.entry_key = l.order_key"""
+    )
+    found = {item["group"]: item for item in (await shell.run("report", "sell-scores", "--json")).json}
+    assert {name: item["trades"] for name, item in found.items()} == {
+        "0.0 to 0.5": 200 - shell.made.wins,
+        "1.0 to 1.5": shell.made.wins,
+    }
+    assert "Correlation of sell score and net result" in (await shell.run("report", "sell-scores")).out
+
+
 def numbers(value: Any) -> Iterator[float]:
     """All fractional numbers of a JSON document."""
     if isinstance(value, float):

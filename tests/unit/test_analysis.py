@@ -20,16 +20,19 @@ from research.analysis import (
     by_exit,
     by_hour,
     by_score,
+    by_sell_score,
     by_trigger,
     group_by,
     indicators,
     score_correlation,
+    sell_score_correlation,
     summaries,
     summary,
 )
 from research.charts import Bar, bars, line, points, thin
 from research.html import ReportHead, html_report
 from research.linkage import LinkageReport, SourceLinkage
+from research.stops import losses_beyond_stops
 from research.trades import TradeTable, table_of
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
@@ -73,6 +76,48 @@ def test_a_summary_is_what_one_would_work_out() -> None:
     assert found.profit_factor == pytest.approx(8.4 / 3.5)
     assert found.slippage == Decimal(-1)
     assert found.held_median == 30
+
+
+def test_losses_beyond_a_stop_are_told_with_their_cause() -> None:
+    """Each step that made a loss larger than its stop is worked out on paper; the largest is the cause, they add up,
+    and a loss within the stop is not among them.
+    """
+    hard = {"reason": "HARD_STOP", "aimed": -0.05, "due": 95.0}
+    rows = [
+        row(0),
+        # 0.5 of fees in the entry's cost of 100.5 and 0.5 of the exit's: the stop itself worked to the digit.
+        row(1, **LOSS | {"due": 98.0, "sold_value": 98.0, "pnl": Decimal("-3.0")}),
+        row(2, **LOSS | {"due": 96.0, "sold_value": 95.9, "pnl": Decimal("-5.1")}),  # found 2 below its level
+        row(3, **LOSS | {"due": 98.0, "sold_value": 96.2, "pnl": Decimal("-4.8")}),  # sold 1.8 below the bid
+        row(4, **LOSS | hard | {"sold_value": 95.0, "pnl": Decimal("-6.0")}),  # left by the hard stop
+        row(5, **LOSS | {"due": 99.5, "sold_value": 99.5, "aimed": -0.005, "pnl": Decimal("-1.5")}),  # a person's
+    ]
+    soft, deep = losses_beyond_stops(table(*rows))
+    assert (soft.stop, soft.level, soft.losses, soft.beyond) == ("soft stop", 0.02, 5, 4)
+    assert soft.share == wilson_interval(4, 5)
+    assert soft.share_before_fees == wilson_interval(3, 5)
+    assert soft.causes == {"other path": 1, "gap": 1, "slippage": 1, "fees": 1}
+    by_key = {trade.entry_key: trade for trade in soft.trades}
+    causes = {number: by_key[f"{number:032x}"].cause for number in (1, 2, 3, 4)}
+    assert causes == {1: "fees", 2: "gap", 3: "slippage", 4: "other path"}
+    for trade in soft.trades:
+        assert trade.path + trade.gap + trade.slippage + trade.fees == pytest.approx(-trade.beyond)
+        assert trade.lost == pytest.approx(trade.stop + trade.beyond)
+    assert [trade.beyond for trade in soft.trades] == sorted((trade.beyond for trade in soft.trades), reverse=True)
+    assert (deep.stop, deep.level, deep.losses) == ("hard stop", 0.05, 5)
+    assert {trade.entry_key: trade.cause for trade in deep.trades} == {f"{2:032x}": "gap", f"{4:032x}": "fees"}
+    assert losses_beyond_stops(table(row(0))) == []
+    assert losses_beyond_stops(table_of({})) == []
+
+
+def test_sell_scores_are_compared_with_what_came_of_them() -> None:
+    """Trades are in the bucket of the sell score at their last exit; the correlation is within exit reasons."""
+    rows = [row(number, sell_score=0.2 * number, pnl=Decimal(number)) for number in range(6)]
+    rows += [row(9, sell_score=None), *(row(10 + n, **LOSS, sell_score=0.9 - 0.1 * n) for n in range(2))]
+    found = by_sell_score(table(*rows), 0.5)
+    assert [(item.group, item.trades) for item in found] == [("0.0 to 0.5", 3), ("0.5 to 1.0", 4), ("1.0 to 1.5", 1)]
+    assert sell_score_correlation(table(*rows)).value == pytest.approx(1, abs=0.001)
+    assert by_sell_score(table(row(0)), 0.5) == []
 
 
 PRICED = {"USD": "BTC-USD", "BTC": "ETH-BTC", "EUR": "BTC_EUR"}
