@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from activities.database import Pool
+    from activities.database import Pool, Statements
     from activities.policy import Policy
     from web.api.reads import Sources
     from web.views import Json
     from workers.settings import Settings
 
-__all__ = ["sources_of"]
+__all__ = ["sources_of", "streams_of", "today_of"]
 
 _HEALTH_S = 15.0
 
 
 def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]") -> "Sources":
     """What the API reads. `policy` is the one in force at each look."""
-    from activities.orders.limits import closed_today
     from research.linkage import read_linkage
     from web.api.reads import Sources
-    from workers.readiness import leases_of, unwatched
+    from workers.readiness import unwatched
 
     account = settings.account
 
@@ -33,16 +32,7 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
         return await _groups(pool, account, by, since, until)
 
     async def today() -> dict[str, Any]:
-        now = policy()
-        results = await closed_today(pool, now)
-        return {
-            "currency": now.currency,
-            "pnl": None if results.unpriced else results.day_pnl,
-            "unpriced": results.unpriced,
-            "loss_limit": now.daily_loss_limit,
-            "losses_in_a_row": results.losing_streak,
-            "losses_in_a_row_limit": now.losing_streak,
-        }
+        return await today_of(pool, policy())
 
     async def why(symbol: str, last: int) -> "Json":
         return await _why(pool, account, symbol, last, policy())
@@ -55,7 +45,6 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
         ]
         return {name: sum(each[name] for each in sources) for name in ("filled", "linked")} | {"sources": sources}
 
-    roles = ("streams", "watchers", "strategy")
     return Sources(
         ledger=pool,
         account=account,
@@ -65,8 +54,30 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
         why=why,
         linkage=linkage,
         health=_Health(settings).read,
-        streams=[name for role in roles for name in leases_of(settings, role)],
+        streams=streams_of(settings),
     )
+
+
+def streams_of(settings: "Settings") -> list[str]:
+    """The names of the streams that should be held and heard."""
+    from workers.readiness import leases_of
+
+    return [name for role in ("streams", "watchers", "strategy") for name in leases_of(settings, role)]
+
+
+async def today_of(ledger: "Statements", policy: "Policy") -> dict[str, Any]:
+    """The UTC day's result and the losses in a row, each with its limit. Raises the database's errors."""
+    from activities.orders.limits import closed_today
+
+    results = await closed_today(ledger, policy)
+    return {
+        "currency": policy.currency,
+        "pnl": None if results.unpriced else results.day_pnl,
+        "unpriced": results.unpriced,
+        "loss_limit": policy.daily_loss_limit,
+        "losses_in_a_row": results.losing_streak,
+        "losses_in_a_row_limit": policy.losing_streak,
+    }
 
 
 async def _why(pool: "Pool", account: str, symbol: str, last: int, policy: "Policy") -> "Json":

@@ -102,6 +102,7 @@ def _described(now: Any) -> dict[str, Any]:
 
 
 def flatten(
+    symbol: Annotated[str | None, typer.Argument(help="Only this product; default: all.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is sold.")] = True,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=86_400, help="Wall seconds to wait.")] = 120.0,
@@ -110,7 +111,8 @@ def flatten(
     why: Annotated[str, typer.Option("--note", help="A note for the record.")] = "",
     as_json: _JSON = False,
 ) -> int:
-    """Sell every open trade at MARKET and cancel every open entry; show how each ended, or why it has not.
+    """Sell every open trade at MARKET and cancel every open entry, of one product or of all; show how each ended, or
+    why it has not.
 
     Exit code 1 when something is still open.
     """
@@ -122,6 +124,7 @@ def flatten(
     return asyncio.run(
         _flatten(
             settings,
+            _product(symbol),
             user(by),
             why,
             yes=yes,
@@ -131,6 +134,17 @@ def flatten(
             as_json=as_json,
         )
     )
+
+
+def _product(symbol: str | None) -> str | None:
+    """The product as the ledger writes it. Raises UserError(BAD_PRODUCT): a mistyped one must not look sold."""
+    if symbol is None:
+        return None
+    found = symbol.strip().upper()
+    base, dash, quote = found.partition("-")
+    if not (base and dash and quote):
+        raise UserError("BAD_PRODUCT", f"{symbol!r} is not a product: write it like BTC-USD.")
+    return found
 
 
 @dataclass
@@ -152,6 +166,7 @@ class _Wish:
 
 async def _flatten(
     settings: "Settings",
+    symbol: str | None,
     by: str,
     why: str,
     *,
@@ -170,32 +185,33 @@ async def _flatten(
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     async with open_ledger(settings) as ledger:
-        listed = await what_is_open(ledger, settings.account)
+        listed = await what_is_open(ledger, settings.account, symbol)
         if listed and not yes:
-            _confirm(listed)
+            _confirm(listed, symbol)
         if first_halt:
             await controls.halt(ledger, settings.account, why or "flatten", by)
         if not (await controls.trading_control(ledger, settings.account)).halted:
             note(
                 "Entries are not halted: decisions in the meantime may open new trades (add `--halt` to prevent that)."
             )
-        await quotes_leave(ledger, settings, by)
+        await quotes_leave(ledger, settings, by, symbol=symbol)
         wishes: dict[str, _Wish] = {}
         if listed:
             client = await connect(settings)
-            await _until_flat(ledger, client, settings.account, wishes, by, why, wait=wait, timeout=timeout)
-        left = {row["key"] for row in await what_is_open(ledger, settings.account)}
+            await _until_flat(ledger, client, settings.account, symbol, wishes, by, why, wait=wait, timeout=timeout)
+        left = {row["key"] for row in await what_is_open(ledger, settings.account, symbol)}
         ends = await how_they_ended(ledger, {*wishes, *left})
     rows = [_end(wish, ends.get(wish.key), left=wish.key in left) for wish in wishes.values()]
-    _print(rows, left, as_json=as_json)
+    _print(rows, left, symbol, as_json=as_json)
     return int(ExitCode.NO if left else ExitCode.OK)
 
 
-def _confirm(listed: "list[Row]") -> None:
+def _confirm(listed: "list[Row]", symbol: str | None) -> None:
     import sys
 
     trades = sum(row["what"] == "trade" for row in listed)
-    question = f"Sell {trades} open trades at MARKET and cancel {len(listed) - trades} open entries?"
+    of = f" in {symbol}" if symbol else ""
+    question = f"Sell {trades} open trades at MARKET and cancel {len(listed) - trades} open entries{of}?"
     if not sys.stdin.isatty():
         raise UserError("NOT_CONFIRMED", f"{question} Confirm with --yes.")
     typer.confirm(question, abort=True, err=True)
@@ -205,6 +221,7 @@ async def _until_flat(
     ledger: Any,
     client: "Client",
     account: str,
+    symbol: str | None,
     wishes: dict[str, _Wish],
     by: str,
     why: str,
@@ -227,7 +244,7 @@ async def _until_flat(
             wish.heard = await _ask(client, wish, request, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
             wish.asked_at = time.monotonic()
 
-    while rows := await what_is_open(ledger, account):
+    while rows := await what_is_open(ledger, account, symbol):
         for row in rows:
             known = wishes.setdefault(row["key"], _Wish(row["key"], row["symbol"], row["what"], row["size"]))
             if known.what != row["what"]:
@@ -308,7 +325,7 @@ def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[dict[str, Any]], left: set[str], *, as_json: bool) -> None:
+def _print(rows: list[dict[str, Any]], left: set[str], symbol: str | None, *, as_json: bool) -> None:
     from domain.wording import short
 
     if as_json:
@@ -320,7 +337,7 @@ def _print(rows: list[dict[str, Any]], left: set[str], *, as_json: bool) -> None
             (short(row["key"]), row["what"], row["symbol"], row["size"], row["state"], row["pnl"], row["told"])
             for row in rows
         ],
-        empty="There was nothing to close.",
+        empty=f"There was nothing to close{f' in {symbol}' if symbol else ''}.",
     )
     if left:
         typer.echo(f"{len(left)} are still open.")

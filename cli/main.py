@@ -16,6 +16,7 @@ from cli import config_import
 from cli import db as db_commands
 from cli import stack as stack_commands
 from cli.api import api_app
+from cli.balance import balance
 from cli.control import flatten, halt, resume
 from cli.demo.command import demo
 from cli.errors import as_user_error
@@ -29,6 +30,7 @@ from cli.paper import paper
 from cli.quotes import quotes_app
 from cli.reconcile import reconcile
 from cli.report import report_app
+from cli.status import status
 from cli.strategy import strategy_app
 from cli.stream import stream_app
 from cli.trading import order_app, orders, trade_app, trades
@@ -38,7 +40,7 @@ from workers.errors import ExitCode
 from workers.leave import leave
 from workers.private_files import make_private
 
-__all__ = ["main", "run"]
+__all__ = ["app", "main", "run"]
 
 app = typer.Typer(
     name="bottrader",
@@ -81,6 +83,8 @@ app.command("up")(stack_commands.up)
 app.command("worker")(stack_commands.worker)
 app.command("web")(web)
 app.add_typer(api_app, name="api")
+app.command("status")(status)
+app.command("balance")(balance)
 app.command("doctor")(stack_commands.doctor)
 app.command("demo")(demo)
 app.command("paper")(paper)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import ExitCode, UserError, print_json, print_table
+from cli.pages import CursorOption, ListPage, place_in, print_page, tell_more
 from domain.text import shown
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ async def _test(settings: "Settings") -> list[dict[str, Any]]:
 def incidents(
     everything: Annotated[bool, typer.Option("--all", help="Include resolved ones.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Maximum number, newest first.")] = 50,
+    cursor: CursorOption = None,
     as_json: _JSON = False,
 ) -> None:
     """List incidents, newest first: open ones, or with --all also resolved ones."""
@@ -73,24 +75,36 @@ def incidents(
 
     from cli.settings_left import settings_to_stop
 
-    rows = asyncio.run(_incidents(settings_to_stop(), only_open=not everything, limit=limit))
+    page = asyncio.run(_incidents(settings_to_stop(), only_open=not everything, limit=limit, cursor=cursor))
+    rows = [dict(row) for row in page.rows]
+    if as_json and cursor is not None:
+        print_page(rows, page.next_cursor)
+        return
     if as_json:
         print_json(rows)
-        return
-    print_table(
-        ["id", "at", "severity", "kind", "subject", "what", "over", "messages"],
-        [[shown(row["id"]), *(list(row.values())[1:])] for row in rows],
-        empty="There are no incidents." if everything else "There are no open incidents.",
-    )
+    else:
+        none = "There are no incidents." if everything else "There are no open incidents."
+        print_table(
+            ["id", "at", "severity", "kind", "subject", "what", "over", "messages"],
+            [[shown(row["id"]), *(list(row.values())[1:])] for row in rows],
+            empty="There are no further ones." if cursor else none,
+        )
+    tell_more(page.next_cursor)
 
 
-async def _incidents(settings: "Settings", *, only_open: bool, limit: int) -> list[dict[str, Any]]:
+async def _incidents(settings: "Settings", *, only_open: bool, limit: int, cursor: str | None) -> ListPage:
     from cli.ledger import open_ledger
+    from web.api.cursors import cursor_of
     from web.views.incidents import read_incidents
 
+    filters = {"list": "events", "only_open": only_open}
+    place = place_in(cursor, filters, int)
     async with open_ledger(settings) as ledger:
-        rows = await read_incidents(ledger, settings.account, only_open=only_open, limit=limit)
-    return [dict(row) for row in rows]
+        rows = await read_incidents(
+            ledger, settings.account, only_open=only_open, limit=limit + 1, before=place[0] if place else None
+        )
+    following = cursor_of(filters, rows[limit - 1]["id"]) if len(rows) > limit else None
+    return ListPage(rows[:limit], following)
 
 
 @incident_app.command("resolve")

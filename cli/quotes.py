@@ -162,8 +162,11 @@ async def stop_quotes(
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: str, seconds: float) -> "WithdrawReport":
-    """Cancel every quote and wait for confirmation. Raises RPCError and the database's errors."""
+async def take_quotes_away(
+    ledger: Any, client: "Client", account: str, *, by: str, seconds: float, symbol: str | None = None
+) -> "WithdrawReport":
+    """Cancel every quote, or those of one product, and wait for confirmation. Raises RPCError and the database's
+    errors."""
     from activities.interfaces.quotes import WithdrawQuotes
     from activities.quotes.withdrawal import withdraw
     from cli.asking import commanded
@@ -171,12 +174,13 @@ async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: s
     async def requests(keys: "Sequence[str]") -> "Mapping[str, CloseRequest]":
         return await commanded(ledger, account, "cancel", keys, by)
 
-    asked = WithdrawQuotes(account=account, seconds=seconds, by=by)
+    asked = WithdrawQuotes(account=account, symbol=symbol, seconds=seconds, by=by)
     return await withdraw(ledger, client, asked, requests=requests)
 
 
-async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:
-    """Cancel resting quotes, as far as possible now, before or after a step during which nothing may be quoted.
+async def quotes_leave(ledger: Any, settings: "Settings", by: str, *, symbol: str | None = None) -> None:
+    """Cancel resting quotes, of one product or all, as far as possible now, before or after a step during which nothing
+    may be quoted.
 
     The result is printed on stderr, if there were any. Raises the database's errors.
     """
@@ -186,11 +190,13 @@ async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:
     from cli.output import UnreachableError
     from workers.temporal_connection import connect
 
-    if not await resting_quotes(ledger, settings.account):
+    if not await resting_quotes(ledger, settings.account, symbol=symbol):
         return
     try:
         client = await connect(settings)
-        report = await take_quotes_away(ledger, client, settings.account, by=by, seconds=_LEAVE_SECONDS)
+        report = await take_quotes_away(
+            ledger, client, settings.account, by=by, seconds=_LEAVE_SECONDS, symbol=symbol
+        )
     except (UnreachableError, RPCError) as problem:
         note(f"The market maker's quotes could not be cancelled ({problem}): they expire by themselves.")
         return

@@ -10,6 +10,7 @@ import typer
 
 from cli.asking import user
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
+from cli.pages import CursorOption, ListPage, print_page, read_page, tell_more
 from cli.trade_story import show
 from cli.trade_words import state_words, stops_words
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from web.views import Row
+    from web.views.lists import Place
     from workers.settings import Settings
 
 __all__ = ["close", "stops", "trade_app", "trades"]
@@ -40,46 +42,60 @@ def trades(
         bool,
         typer.Option("--bids", help="Read the best bids from the exchange, and show open trades' unrealised gain."),
     ] = False,
+    cursor: CursorOption = None,
     as_json: _JSON = False,
 ) -> None:
-    """List trades, newest first: what was bought, the stops, the exit and the gain."""
+    """List trades, newest first: what was bought, the stops, the exit and the gain. With --closed, the last to close
+    comes first."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
+    from web.views.lists import described_trade_line
     from web.views.trades import described_trade
 
     if only_open and only_closed:
         raise UserError("BAD_OPTION", "Give --open or --closed, not both.")
     state = "open" if only_open else "closed" if only_closed else "all"
     settings = settings_to_stop()
-    found, quotes, alone = asyncio.run(_list(settings, state, symbol, limit, bids=bids))
-    rows = [described_trade(row, quotes.get(row["symbol"]), alone) for row in found]
+    page, quotes, alone = asyncio.run(_list(settings, state, symbol, limit, cursor, bids=bids))
+    if as_json and cursor is not None:
+        print_page([described_trade_line(row, alone) for row in page.rows], page.next_cursor)
+        return
+    rows = [described_trade(row, quotes.get(row["symbol"]), alone) for row in page.rows]
     if as_json:
         print_json(rows)
-        return
-    words = {"open": "There are no open trades.", "closed": "There are no closed trades."}
-    print_table(
-        _columns(bids=bids),
-        [_line(row, bids=bids) for row in rows],
-        empty=words.get(state, "There are no trades."),
-        narrow_without=("exit", "age", "trigger", *_left_out(state, bids=bids)),
-    )
+    else:
+        words = {"open": "There are no open trades.", "closed": "There are no closed trades."}
+        print_table(
+            _columns(bids=bids),
+            [_line(row, bids=bids) for row in rows],
+            empty="There are no further ones." if cursor else words.get(state, "There are no trades."),
+            narrow_without=("exit", "age", "trigger", *_left_out(state, bids=bids)),
+        )
+    tell_more(page.next_cursor)
 
 
 async def _list(
-    settings: "Settings", state: str, symbol: str | None, limit: int, *, bids: bool
-) -> "tuple[list[Row], dict[str, Decimal], set[str]]":
-    """The rows, the requested best bids, and the symbols whose price is not watched now."""
+    settings: "Settings", state: str, symbol: str | None, limit: int, cursor: str | None, *, bids: bool
+) -> "tuple[ListPage, dict[str, Decimal], set[str]]":
+    """A page, the requested best bids, and the symbols whose price is not watched now."""
     from cli.ledger import open_ledger
-    from web.views.trades import read_trades
+    from web.views.lists import trades_of
     from workers.readiness import unwatched
 
+    name = symbol.strip().upper() if symbol else None
+    closed = {"open": False, "closed": True}.get(state)
     async with open_ledger(settings) as ledger:
-        name = symbol.strip().upper() if symbol else None
-        rows = await read_trades(ledger, settings.account, state=state, symbol=name, limit=limit)
-        is_open = {row["symbol"] for row in rows if row["state"] != "CLOSED"}
+
+        async def after(place: "Place | None", most: int) -> "list[Row]":
+            return await trades_of(ledger, settings.account, closed=closed, symbol=name, after=place, limit=most)
+
+        filters = {"list": "trades", "state": state, "symbol": name}
+        by = "closed_at" if closed else "opened_at"
+        page = await read_page(after, filters, cursor, limit, (by, "entry_key"))
+        is_open = {row["symbol"] for row in page.rows if row["state"] != "CLOSED"}
         alone = await unwatched(ledger, settings.account, is_open, settings.watcher.shards)
-    return rows, await _bids(settings, sorted(is_open) if bids else ()), alone
+    return page, await _bids(settings, sorted(is_open) if bids else ()), alone
 
 
 async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, Decimal]":

@@ -177,6 +177,20 @@ async def test_flatten_closes_what_is_open(desk: Desk) -> None:
     )
 
 
+async def test_flatten_of_one_product_leaves_the_others(desk: Desk) -> None:
+    """What is open in the named product is sold and cancelled; a trade in another one stays protected."""
+    gone = await desk.system.start(market_buy(desk.system.account))
+    stays = await desk.system.start(market_buy(desk.system.account, "0.02", symbol="ETH-USD"))
+    await gone.until_protected()
+    await stays.until_protected("0.02")
+    answer = await desk.do("/api/flatten", {"confirm": "flatten", "symbol": "BTC-USD"})
+    assert [item["key"] for item in answer.json()["items"]] == [gone.key], answer.text
+    await desk.until_closed(gone.key)
+    assert await desk.system.value("SELECT state FROM trades WHERE entry_key = $1", stays.key) == "PROTECTED"
+    nothing = await desk.do("/api/flatten", {"confirm": "flatten", "symbol": "SOL-USD"})
+    assert (nothing.status_code, nothing.json()["sentence"]) == (200, "there was nothing to close in SOL-USD")
+
+
 async def test_a_close_is_promised_while_temporal_is_away(desk: Desk) -> None:
     """Without a reachable monitor the close is kept in the ledger like a command's, and the answer is 202."""
     trade = await desk.system.start(market_buy(desk.system.account))

@@ -16,12 +16,13 @@ from activities.database import Pool, create_pool
 from cli.api_sources import sources_of
 from tests.support.api import VIEWER, Api, api_on
 from tests.support.generated_ledger import write_ledger
-from tests.support.ledger_rows import add_order, intent
+from tests.support.ledger_rows import add_order, add_trade, intent
 from web.api.reads import read_routes
 from workers.settings import Settings
 from workers.settings.values import policy_of
 
 TRADES = 60
+SYMBOLS = ("BTC-USD", "ETH-USD", "ETH-EUR", "SOL-USD")
 
 
 @pytest_asyncio.fixture
@@ -233,6 +234,42 @@ async def test_the_summary_says_how_it_stands(viewer: httpx.AsyncClient, pool: P
     told = await pages(viewer, "/api/monitoring/telegram-messages", limit=1)
     assert [item["sentence"] for item in told] == ["it is over", "something <b>broke</b>"]
     assert [item["messages"] for item in told] == [0, 0]
+
+
+async def test_the_summary_says_what_is_at_risk(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """By currency the sums of the open trades' own rows; what has no price is counted, not taken for nothing; a trade
+    is unprotected where nobody watches its price and nothing rests for it at the exchange.
+    """
+    keys = [await add_trade(pool, f"risk-{number}", symbol=symbol) for number, symbol in enumerate(SYMBOLS)]
+    old = datetime(2026, 3, 1, tzinfo=UTC)
+    for symbol, bid, at in (("BTC-USD", 104, old + timedelta(days=1)), ("ETH-USD", 90, old), ("ETH-EUR", 99, None)):
+        await pool.execute(
+            """INSERT INTO market_prices (account, symbol, bid, at) VALUES ('main', $1, $2, $3)
+               ON CONFLICT (account, symbol) DO UPDATE SET bid = excluded.bid, at = excluded.at""",
+            symbol,
+            Decimal(bid),
+            at or old + timedelta(days=2),
+        )
+    await pool.execute("UPDATE exit_plans SET stop = 101, peak = 104 WHERE entry_key = $1", keys[0])
+    await pool.execute(
+        """UPDATE orders SET protection_role = 'STOP_LOSS', entry_key = $1, role = 'EXIT', side = 'SELL'
+            WHERE order_key = (SELECT order_key FROM orders WHERE NOT finished AND account = 'main' LIMIT 1)""",
+        keys[1],
+    )
+    found = (await viewer.get("/api/monitoring/summary")).json()
+    risks = {item["currency"]: item for item in found["risks"]}
+    rows = await pages(viewer, "/api/trades")
+    for currency, priced in (("USD", 2), ("EUR", 1)):
+        own = [row for row in rows if row["currency"] == currency]
+        known = [row for row in own if row["bid"] is not None]
+        assert len(known) == priced
+        assert (risks[currency]["trades"], risks[currency]["unpriced"]) == (len(own), len(own) - priced)
+        at_risk = sum(max(Decimal(row["at_risk"]), Decimal(0)) for row in known)
+        assert Decimal(risks[currency]["at_risk"]) == at_risk
+        assert Decimal(risks[currency]["exposure"]) == sum(Decimal(row["bid"]) for row in known)
+    assert Decimal(risks["USD"]["at_risk"]) == 3, "the trailing stop is the nearest; a passed stop adds nothing"
+    assert found["unprotected"] == len(SYMBOLS) - 1
+    assert found["oldest"] == {"what": "ETH-USD", "at": "2026-03-01T00:00:00Z"}
 
 
 async def test_a_ledger_that_is_away_is_said(api: Api, viewer: httpx.AsyncClient, pool: Pool) -> None:

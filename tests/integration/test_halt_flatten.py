@@ -126,6 +126,22 @@ async def test_flatten_closes_trades_and_cancels_entries(system: TradingSystem) 
     assert (nothing.code, "nothing to close" in nothing.out) == (0, True)
 
 
+async def test_flatten_of_one_product_leaves_the_others(system: TradingSystem) -> None:
+    """Only what is open in the named product is sold or cancelled, and the exit code is of that alone."""
+    gone = await system.start(market_buy(system.account, "0.01"))
+    stays = await system.start(market_buy(system.account, "0.02", symbol="ETH-USD"))
+    await gone.until_protected("0.01")
+    await stays.until_protected("0.02")
+    unsure = await command(system, "flatten", "btc-usd")
+    assert (unsure.code, "in BTC-USD?" in unsure.err) == (2, True)
+    flat = await command(system, "flatten", "btc-usd", "--yes", "--json")
+    assert (flat.code, flat.json["flat"], [item["key"] for item in flat.json["items"]]) == (0, True, [gone.key])
+    assert (await gone.closed()).exit_reason is ExitReason.MANUAL
+    assert await system.value("SELECT state FROM trades WHERE entry_key = $1", stays.key) == "PROTECTED"
+    nothing = await command(system, "flatten", "BTC-USD", "--yes")
+    assert (nothing.code, "nothing to close in BTC-USD" in nothing.out) == (0, True)
+
+
 async def settled(system: TradingSystem) -> bool:
     """Whether all fills are the exchange's own."""
     return not await system.rows("SELECT id FROM fills WHERE origin = 'derived'")

@@ -6,14 +6,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from cli.errors import as_user_error
-from cli.main import run
+from cli.main import app, run
 from cli.output import emit, print_json, print_table
 from workers.errors import ExitCode, UnreachableError, UserError
 from workers.settings.exchange_keys import key_file_problems
@@ -62,11 +64,32 @@ def test_help_is_fast() -> None:
     assert len(loaded) <= 330, len(loaded)
 
 
+def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
+    """The help of a command and of all below it, each with what is typed for it."""
+    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    yield context.command_path, command.get_help(context)
+    for below, part in getattr(command, "commands", {}).items():
+        yield from _helps(part, below, context)
+
+
+def test_every_help_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of any command's help is longer than a usual terminal is wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    found = dict(_helps(typer.main.get_command(app), "bottrader"))
+    assert {"bottrader status", "bottrader trade stops", "bottrader report beyond-stops"} <= set(found)
+    assert [(name, line) for name, text in found.items() for line in text.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "words"),
     [
         (["nonsense"], {}, ExitCode.BAD_INPUT, "No such command 'nonsense'"),
         (["worker", "--role", "chef"], {}, ExitCode.BAD_INPUT, "--role chef"),
+        (["flatten", "BTCUSD"], {}, ExitCode.BAD_INPUT, "'BTCUSD' is not a product: write it like BTC-USD"),
+        (["trades", "--open", "--closed"], {}, ExitCode.BAD_INPUT, "Give --open or --closed, not both"),
+        (["orders", "--open", "--ended"], {}, ExitCode.BAD_INPUT, "Give --open or --ended, not both"),
+        (["status"], {}, ExitCode.UNREACHABLE, "No database is configured"),
+        (["balance"], {}, ExitCode.UNREACHABLE, "No database is configured"),
         (["up", "--prices", "none.csv"], {}, ExitCode.BAD_INPUT, "none.csv: there is no such file"),
         (["up", "--speed", "0"], {}, ExitCode.BAD_INPUT, "--speed"),
         (["up", "--live-prices", "--speed", "10"], {}, ExitCode.BAD_INPUT, "--live-prices needs --speed 1"),

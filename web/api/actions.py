@@ -91,8 +91,9 @@ class Confirmed(_Body):
 
 
 class Flatten(Confirmed):
-    """Sell and cancel everything."""
+    """Sell and cancel everything, or all of one product."""
 
+    symbol: str | None = Field(None, min_length=1, max_length=40, description="a product, such as BTC-USD; null: all")
     halt: bool = Field(False, description="halt entries first, so that none follows")
 
 
@@ -256,7 +257,7 @@ class _Actions:
         return Answer(accepted=True, sentence=f"entries are {word}{when}", changed=changed)
 
     async def flatten(self, begun: Begun, given: Flatten) -> Answer:
-        """Everything that is open now is asked at once; what opens meanwhile is the next one's."""
+        """Everything that is open now, or what of it is in the product, is asked at once; later trades are not."""
         if given.halt:
             await self._hands.turn(True, given.note or "flatten", begun.by)
         slots = asyncio.Semaphore(_AT_ONCE)
@@ -275,11 +276,12 @@ class _Actions:
                 **found.model_dump(exclude_none=True),
             }
 
-        rows = await what_is_open(self._hands.ledger, self._hands.account)
+        rows = await what_is_open(self._hands.ledger, self._hands.account, given.symbol)
         items = await asyncio.gather(*(one(row) for row in rows))
         done = sum(item["accepted"] for item in items)
         kept = any(item["kept"] for item in items)
-        sentence = f"{done} of {len(items)} are being sold or cancelled" if items else "there was nothing to close"
+        of = f" in {given.symbol}" if given.symbol else ""
+        sentence = f"{done} of {len(items)} are being sold or cancelled" if items else f"there was nothing to close{of}"
         return Answer(accepted=done == len(items), sentence=sentence, kept=kept, items=items)
 
     async def resolve(self, number: int) -> Answer:
@@ -325,10 +327,10 @@ def action_routes(hands: Hands) -> APIRouter:
 
     @router.post("/api/flatten", operation_id="flatten")
     async def flatten(request: Request, given: Flatten, idempotency_key: Key) -> JSONResponse:
-        """Sell every open trade at MARKET and cancel every open entry."""
+        """Sell every open trade at MARKET and cancel every open entry, of one product or of all."""
         actions.require_word(given, "flatten")
         return await actions.once(
-            request, idempotency_key, "flatten", "", given, lambda begun: actions.flatten(begun, given)
+            request, idempotency_key, "flatten", given.symbol or "", given, lambda begun: actions.flatten(begun, given)
         )
 
     @router.post("/api/halt", operation_id="halt")

@@ -181,7 +181,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
     @router.get("/api/monitoring/summary", operation_id="summary", tags=["monitoring"])
     async def summary() -> PlainJson:
         """How the account stands: counts, the day's result against its limits, switch, incidents, streams, signals."""
-        standing = await read_standing(ledger, account, sources.streams)
+        standing = await read_standing(ledger, account, sources.streams, sources.unwatched)
         incidents = await views.events(ledger, account, only_open=True, limit=100)
         signals = await newest_signals_of_all(ledger, account, 50)
         return PlainJson(

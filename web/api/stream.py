@@ -40,6 +40,7 @@ _MOST = 16
 _LOOK_S = 1.0
 _SESSION_S = 60.0
 _EVENTS = 200
+_IN_SUMMARY = ("counts", "switch", "risks", "unprotected")
 
 
 @dataclass(eq=False)
@@ -163,8 +164,8 @@ class Streams:
             rows = await lists.events(ledger, account, limit=_EVENTS)
             fresh = [event_line(row) for row in rows if row["id"] > found.events_from]
             news["audit"] = {str(line["id"]): line for line in reversed(fresh)}
-        standing = await read_standing(ledger, account, self._sources.streams)
-        shown = {"counts": standing["counts"], "switch": standing["switch"], "today": await self._sources.today()}
+        standing = await read_standing(ledger, account, self._sources.streams, self._sources.unwatched)
+        shown = {name: standing[name] for name in _IN_SUMMARY} | {"today": await self._sources.today()}
         if shown != self._standing:
             self._standing = shown
             news["summary"] = {"": shown}

@@ -26,6 +26,7 @@ __all__ = [
     "described_order_line",
     "described_trade_line",
     "ended_orders",
+    "every_order",
     "events",
     "open_orders",
     "order_line",
@@ -75,6 +76,9 @@ _OPEN_ORDERS = f"""{_ORDER_COLUMNS} AND NOT o.finished {_FILTERED}
 _ENDED_ORDERS = f"""{_ORDER_COLUMNS} AND o.finished {_FILTERED} AND ($8::text IS NULL OR o.state = $8)
    AND ({_ENDED_AT}, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
  ORDER BY {_ENDED_AT} DESC, o.order_key DESC LIMIT $7"""
+_EVERY_ORDER = f"""{_ORDER_COLUMNS} {_FILTERED}
+   AND (o.received_at, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
+ ORDER BY o.received_at DESC, o.order_key DESC LIMIT $7"""
 _ORDER_LINES = f"{_ORDER_COLUMNS} AND o.order_key = ANY($2::text[])"
 _PARTS = {
     "gates": """SELECT g.position, g.gate, g.passed, g.numbers, g.at FROM gate_results g JOIN orders o USING (order_key)
@@ -112,6 +116,9 @@ _CLOSED_TRADES = f"""{_TRADE_COLUMNS} AND t.state = 'CLOSED' AND ($2::text IS NU
    AND ($3::text IS NULL OR o.trigger = $3)
    AND (t.closed_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
  ORDER BY t.closed_at DESC, t.entry_key DESC LIMIT $6"""
+_EVERY_TRADE = f"""{_TRADE_COLUMNS} AND ($2::text IS NULL OR t.symbol = $2) AND ($3::text IS NULL OR o.trigger = $3)
+   AND (t.opened_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
+ ORDER BY t.opened_at DESC, t.entry_key DESC LIMIT $6"""
 _TRADE_LINES = f"{_TRADE_COLUMNS} AND t.entry_key = ANY($2::text[])"
 _EVENTS = """
 SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at, o.symbol, o.side, o.role,
@@ -140,6 +147,14 @@ async def open_orders(
     """At most `limit` orders that have not ended, the newest first."""
     at, key = (after.at, after.key) if after else (None, None)
     return await ledger.fetch(_OPEN_ORDERS, account, symbol, side, kind, at, key, limit)
+
+
+async def every_order(
+    ledger: Ledger, account: str, *, symbol: str | None = None, after: Place | None = None, limit: int
+) -> list[Row]:
+    """At most `limit` orders, open or ended, the newest first."""
+    at, key = (after.at, after.key) if after else (None, None)
+    return await ledger.fetch(_EVERY_ORDER, account, symbol, None, None, at, key, limit)
 
 
 async def ended_orders(
@@ -221,15 +236,17 @@ async def trades_of(
     ledger: Ledger,
     account: str,
     *,
-    closed: bool,
+    closed: bool | None,
     symbol: str | None = None,
     trigger: str | None = None,
     after: Place | None = None,
     limit: int,
 ) -> list[Row]:
-    """At most `limit` trades, the last first: open ones by when they opened, or closed ones by when they closed."""
+    """At most `limit` trades, the last first: closed ones by when they closed; open ones, or with `closed` of None
+    both, by when they opened.
+    """
     at, key = (after.at, after.key) if after else (None, None)
-    statement = _CLOSED_TRADES if closed else _OPEN_TRADES
+    statement = _EVERY_TRADE if closed is None else _CLOSED_TRADES if closed else _OPEN_TRADES
     return await ledger.fetch(statement, account, symbol, trigger, at, key, limit)
 
 

@@ -16,7 +16,6 @@ __all__ = [
     "keys_beginning",
     "numbers_of_refusal",
     "read_order",
-    "read_orders",
     "same_request",
     "sells_at_work",
     "trades_owning",
@@ -31,11 +30,6 @@ SELECT o.*, o.intent->>'time_in_force' AS time_in_force, o.intent->>'post_only' 
 FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key
 """
 _ORDER = _ORDERS + "WHERE o.order_key = $1"
-_NEWEST = (
-    _ORDERS
-    + """WHERE o.account = $4 AND ($1::text IS NULL OR o.symbol = $1) AND (NOT $2 OR NOT o.finished)
-         ORDER BY o.received_at DESC LIMIT $3"""
-)
 _SAME_REQUEST = """
 SELECT intent FROM orders WHERE account = $1 AND entry_point = $3 AND intent->>'request_id' = $2
  ORDER BY received_at LIMIT 1
@@ -73,11 +67,6 @@ async def read_order(ledger: Ledger, key: str) -> Row:
     if row is None:
         raise LookupError(key)
     return row
-
-
-async def read_orders(ledger: Ledger, account: str, *, symbol: str | None, only_open: bool, limit: int) -> list[Row]:
-    """The same of at most `limit` orders of an account, newest first: of one product, or all; all, or open ones."""
-    return await ledger.fetch(_NEWEST, symbol, only_open, limit, account)
 
 
 def described_order(row: Row) -> dict[str, object]:

@@ -1,17 +1,23 @@
-"""How an account stands, for the line above the page and its monitoring: counts, switch, age of prices, what runs."""
+"""How an account stands, for `bottrader status`, the page's top line and its monitoring: counts, switch, money at risk,
+age of the data, what runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from domain.exits import ExitRules
 from domain.wording import tidy
 from web.views import Ledger, Row
 
 __all__ = ["equity", "market_of", "newest_runs", "newest_signals_of_all", "notice_targets", "read_standing"]
 
+Unwatched = Callable[[Collection[str]], Awaitable[Collection[str]]]
+
 _ZERO = Decimal(0)
+_RULES = ExitRules()
 _COUNTS = """
 SELECT (SELECT count(*) FROM trades WHERE account = $1 AND state <> 'CLOSED')::int AS open_trades,
        (SELECT count(*) FROM trades WHERE account = $1 AND state = 'CLOSED')::int AS closed_trades,
@@ -47,6 +53,22 @@ SELECT min(m.at) AS oldest_at, count(*)::int AS symbols
   FROM (SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED') t
   LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
 """
+# One row a product. A stop that the bid has passed adds no risk: what is due sells at the bid.
+_RISKS = """
+SELECT symbol, count(*)::int AS trades, count(*) FILTER (WHERE bid IS NULL)::int AS unpriced,
+       sum(bid * remaining) AS exposure,
+       sum(greatest(bid - greatest(entry * (1 - hard_stop), entry * (1 - soft_stop), stop), 0) * remaining) AS at_risk,
+       count(*) FILTER (WHERE NOT rests)::int AS nothing_rests, min(at) AS priced_at
+  FROM (SELECT t.symbol, t.remaining, m.bid, m.at, p.stop, t.bought_value / nullif(t.bought_size, 0) AS entry,
+               coalesce((t.rules ->> 'hard_stop')::numeric, $2) AS hard_stop,
+               coalesce((t.rules ->> 'soft_stop')::numeric, $3) AS soft_stop,
+               EXISTS (SELECT 1 FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
+                          AND NOT s.finished) AS rests
+          FROM trades t LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
+          LEFT JOIN market_prices m ON m.account = t.account AND m.symbol = t.symbol
+         WHERE t.account = $1 AND t.state <> 'CLOSED' AND t.remaining > 0) open
+ GROUP BY symbol ORDER BY symbol
+"""
 _SIGNALS = """
 SELECT at, symbol, side, source, trigger, decision, coalesce(details ->> 'sentence', '') AS sentence, snapshot_id,
        order_key
@@ -76,15 +98,26 @@ SELECT f.at, f.side, f.size, f.price, f.order_key, o.entry_key, o.role, o.exit_r
 """
 
 
-async def read_standing(ledger: Ledger, account: str, streams: Sequence[str]) -> dict[str, Any]:
+async def read_standing(
+    ledger: Ledger, account: str, streams: Sequence[str], unwatched: Unwatched | None = None
+) -> dict[str, Any]:
     """Counts, the switch of entries, the newest run and check, how old the oldest price of an open trade is, and
     whether these streams are `held` by somebody and when each was last heard.
+
+    `risks`, by quote currency: `at_risk`, what is lost if every open trade sells at its nearest stop, before fees, and
+    `exposure`, what they are worth, both at the stored bids; `unpriced` of the `trades` have none and are in neither.
+    `unprotected`: open trades whose price nobody watches and for which no order rests at the exchange; None without
+    `unwatched`, which returns those of some symbols that nobody watches. `oldest`: the oldest of the prices of open
+    trades and of the streams' last messages; None before there is any.
     """
     counts = await ledger.fetchrow(_COUNTS, account)
     switch = await ledger.fetchrow(_SWITCH, account)
     prices = await ledger.fetchrow(_PRICES, account)
     run = await ledger.fetchrow(_RUN, account)
     check = await ledger.fetchrow(_CHECK, account)
+    heard = [dict(row) for row in await ledger.fetch(_STREAMS, list(streams))]
+    held = await ledger.fetch(_RISKS, account, _RULES.hard_stop, _RULES.soft_stop)
+    alone = None if unwatched is None else set(await unwatched([row["symbol"] for row in held]))
     return {
         "counts": dict(counts or {}),
         "switch": {
@@ -94,10 +127,43 @@ async def read_standing(ledger: Ledger, account: str, streams: Sequence[str]) ->
             "since": switch["changed_at"] if switch else None,
         },
         "prices": dict(prices or {}),
-        "streams": [dict(row) for row in await ledger.fetch(_STREAMS, list(streams))],
+        "risks": _risks(held),
+        "unprotected": None
+        if alone is None
+        else sum(row["nothing_rests"] for row in held if row["symbol"] in alone),
+        "oldest": _oldest(held, heard),
+        "streams": heard,
         "run": dict(run) if run else None,
         "ledger_check": dict(check) if check else None,
     }
+
+
+def _risks(held: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the open trades of each quote currency are worth and would lose."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in held:
+        currency = row["symbol"].replace("_", "-").partition("-")[2]
+        sums = found.setdefault(
+            currency, {"currency": currency, "trades": 0, "unpriced": 0, "at_risk": _ZERO, "exposure": _ZERO}
+        )
+        sums["trades"] += row["trades"]
+        sums["unpriced"] += row["unpriced"]
+        sums["at_risk"] += row["at_risk"] or _ZERO
+        sums["exposure"] += row["exposure"] or _ZERO
+    return [
+        {**sums, "at_risk": tidy(sums["at_risk"]), "exposure": tidy(sums["exposure"])}
+        for _, sums in sorted(found.items())
+    ]
+
+
+def _oldest(held: Sequence[Row], heard: Sequence[Row]) -> dict[str, Any] | None:
+    """The oldest price or message: `what` is a product or a stream."""
+    known: list[tuple[datetime, str]] = [(row["priced_at"], row["symbol"]) for row in held if row["priced_at"]]
+    known += [(row["last_message_at"], row["name"]) for row in heard if row["last_message_at"]]
+    if not known:
+        return None
+    at, what = min(known)
+    return {"what": what, "at": at}
 
 
 async def newest_signals_of_all(ledger: Ledger, account: str, most: int) -> list[Row]:

@@ -31,7 +31,6 @@ __all__ = [
     "open_by_symbol",
     "read_story",
     "read_trade",
-    "read_trades",
     "what_is_open",
 ]
 
@@ -42,12 +41,6 @@ SELECT t.*, o.trigger, o.source, o.snapshot_id, o.buy_score, o.state AS entry_st
 FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
 """
 _TRADE = _TRADES + "WHERE t.entry_key = $1"
-_NEWEST = (
-    _TRADES
-    + """WHERE t.account = $4 AND ($1 = 'all' OR ($1 = 'closed') = (t.state = 'CLOSED'))
-           AND ($2::text IS NULL OR t.symbol = $2)
-         ORDER BY t.opened_at DESC LIMIT $3"""
-)
 _EVERY = _TRADES + "WHERE $1::text[] IS NULL OR t.entry_key = ANY($1) ORDER BY t.opened_at"
 _ACCEPTED = """
 SELECT c.kind, c.given_by, c.note, c.accepted_at,
@@ -85,10 +78,10 @@ _PARTS = {
 }
 _OPEN = """
 SELECT t.entry_key AS key, t.symbol, 'trade' AS what, t.remaining AS size, t.state FROM trades t
- WHERE t.account = $1 AND t.state <> 'CLOSED'
+ WHERE t.account = $1 AND t.state <> 'CLOSED' AND ($2::text IS NULL OR t.symbol = $2)
 UNION ALL
 SELECT o.order_key, o.symbol, 'entry', o.base_size - o.filled_size, o.state FROM orders o
- WHERE o.account = $1 AND o.role = 'ENTRY' AND NOT o.finished
+ WHERE o.account = $1 AND o.role = 'ENTRY' AND NOT o.finished AND ($2::text IS NULL OR o.symbol = $2)
    AND NOT EXISTS (SELECT 1 FROM trades t WHERE t.entry_key = o.order_key AND t.state <> 'CLOSED')
  ORDER BY 2, 1
 """
@@ -115,13 +108,6 @@ async def read_trade(ledger: Ledger, key: str) -> Row:
     if row is None:
         raise LookupError(key)
     return row
-
-
-async def read_trades(ledger: Ledger, account: str, *, state: str, symbol: str | None, limit: int) -> list[Row]:
-    """The same of at most `limit` trades of an account, newest first: `state` is open, closed or all; of one product,
-    or all.
-    """
-    return await ledger.fetch(_NEWEST, state, symbol, limit, account)
 
 
 async def every_trade(ledger: Ledger, keys: Collection[str] | None) -> list[Row]:
@@ -250,9 +236,10 @@ async def accepted_commands(ledger: Ledger, key: str) -> list[Row]:
     return await ledger.fetch(_ACCEPTED, key)
 
 
-async def what_is_open(ledger: Ledger, account: str) -> list[Row]:
-    """Trades that are not closed, and entries that have not ended and have no open trade: `what` is trade or entry."""
-    return await ledger.fetch(_OPEN, account)
+async def what_is_open(ledger: Ledger, account: str, symbol: str | None = None) -> list[Row]:
+    """Trades that are not closed, and entries that have not ended and have no open trade, of one product or all: `what`
+    is trade or entry."""
+    return await ledger.fetch(_OPEN, account, symbol)
 
 
 async def open_by_symbol(ledger: Ledger, account: str) -> list[Row]:
