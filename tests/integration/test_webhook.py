@@ -108,6 +108,7 @@ async def test_an_alert_in_the_old_form_becomes_the_same_order_and_its_sell_clos
         "snapshot_id": SNAPSHOT,
         "score": {"Buy Score": 1.5, "Sell Score": 0.25},
         "trigger": {"trigger": "rsi_oversold"},
+        "order_type": "market",
     }
     found = (await webhook.send(old)).json()
     assert (found["decision"], found["action"], found["symbol"]) == ("admitted", "buy", "BTC-USD"), found
