@@ -64,17 +64,14 @@ async def _look(settings: "Settings", *, everything: bool) -> "list[dict[str, An
     from cli.ledger import open_ledger
     from web.views.balances import read_balances
 
-    async with open_ledger(settings) as ledger:
-        # One snapshot for both: a fill in between would show as a difference.
-        async with ledger.transaction(isolation="repeatable_read", readonly=True):
-            reported = await read_balances(ledger, settings.account)
-            books = await coins(ledger, settings.account, datetime.now(UTC))
+    # One snapshot for both: a fill in between would show as a difference.
+    async with open_ledger(settings) as ledger, ledger.transaction(isolation="repeatable_read", readonly=True):
+        reported = await read_balances(ledger, settings.account)
+        books = await coins(ledger, settings.account, datetime.now(UTC))
     return compared(reported, books, everything=everything)
 
 
-def compared(
-    reported: "list[Row]", books: "Mapping[str, Coin]", *, everything: bool = False
-) -> "list[dict[str, Any]]":
+def compared(reported: "list[Row]", books: "Mapping[str, Coin]", *, everything: bool = False) -> "list[dict[str, Any]]":
     """One row a currency. Amounts in that currency; null: not known.
 
     `exchange`: available and on hold together. `ledger`: fills and transfers added up. `difference`: exchange less

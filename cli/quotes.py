@@ -194,9 +194,7 @@ async def quotes_leave(ledger: Any, settings: "Settings", by: str, *, symbol: st
         return
     try:
         client = await connect(settings)
-        report = await take_quotes_away(
-            ledger, client, settings.account, by=by, seconds=_LEAVE_SECONDS, symbol=symbol
-        )
+        report = await take_quotes_away(ledger, client, settings.account, by=by, seconds=_LEAVE_SECONDS, symbol=symbol)
     except (UnreachableError, RPCError) as problem:
         note(f"The market maker's quotes could not be cancelled ({problem}): they expire by themselves.")
         return

@@ -128,7 +128,11 @@ def days(since: Since = None, until: Until = None, as_json: JsonOption = False, 
 
 @report_app.command("scores")
 def scores(
-    since: Since = None, until: Until = None, width: _WIDTH = 0.5, as_json: JsonOption = False, as_csv: CsvOption = False
+    since: Since = None,
+    until: Until = None,
+    width: _WIDTH = 0.5,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Results by buckets of the buy score, and whether a higher score gained more."""
     from research.analysis import by_score, score_correlation
@@ -142,7 +146,11 @@ def scores(
 
 @report_app.command("sell-scores")
 def sell_scores(
-    since: Since = None, until: Until = None, width: _WIDTH = 0.5, as_json: JsonOption = False, as_csv: CsvOption = False
+    since: Since = None,
+    until: Until = None,
+    width: _WIDTH = 0.5,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Results by buckets of the sell score at the exit, and whether a higher one meant a better result."""
     from research.analysis import by_sell_score, sell_score_correlation
@@ -162,7 +170,9 @@ report_app.command("beyond-stops")(beyond_stops)
 
 
 @report_app.command("indicators")
-def indicators(since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
+def indicators(
+    since: Since = None, until: Until = None, as_json: JsonOption = False, as_csv: CsvOption = False
+) -> None:
     """Results by indicator: entries where it fired against entries where it did not."""
     from research.analysis import indicators as of
 
@@ -290,7 +300,9 @@ def linkage(since: Since = None, until: Until = None, as_json: JsonOption = Fals
 
 
 @report_app.command("leaderboard")
-def leaderboard(since: Since = None, least_trades: _LEAST = 5, as_json: JsonOption = False, as_csv: CsvOption = False) -> None:
+def leaderboard(
+    since: Since = None, least_trades: _LEAST = 5, as_json: JsonOption = False, as_csv: CsvOption = False
+) -> None:
     """Symbols by the least a trade in them is likely to gain: the lower end of the mean's interval."""
     from activities.ledger.leaderboard import leaderboard as of
     from research.trades import quote_of

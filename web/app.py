@@ -237,8 +237,8 @@ class _Alerts:
         if proof is None:
             proof = by_body(request.headers, raw, senders)
             who.sender = proof.sender
-        text = raw.lower()  # as far as that can be told of what isn't read yet, or can't be
-        who.closes = b'"close"' in text or (b'"pair"' in text and b'"sell"' in text)
+        sent = raw.lower()  # as far as that can be told of what isn't read yet, or can't be
+        who.closes = b'"close"' in sent or (b'"pair"' in sent and b'"sell"' in sent)
         self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst, closes=who.closes)
         try:
             value = read_json(raw, max_depth=limit.max_depth)

@@ -45,13 +45,13 @@ def _named(value: object) -> object:
     if isinstance(value, str):
         return {"trigger": value}
     if not isinstance(value, dict):
-        raise ValueError('must be a name, or an object such as {"trigger": "rsi_oversold"}')
+        raise ValueError('must be a name, or an object such as {"trigger": "rsi_oversold"}')  # noqa: TRY004 - pydantic's
     return value
 
 
 def _scores(value: object) -> object:
     if not isinstance(value, dict):
-        raise ValueError('must be an object such as {"Buy Score": 1.5, "Sell Score": 0}')
+        raise ValueError('must be an object such as {"Buy Score": 1.5, "Sell Score": 0}')  # noqa: TRY004 - pydantic's
     return value
 
 
@@ -118,15 +118,15 @@ def read_old_alert(value: Mapping[str, object]) -> Alert:
         if form.snapshot_id is None:
             raise Wrong(
                 "snapshot_id",
-                "snapshot_id is missing: without it, a uuid or a timestamp, the same alert sent twice could not be told "
-                "from two alerts",
+                "snapshot_id is missing: without it, a uuid or a timestamp, the same alert sent twice could not be "
+                "told from two alerts",
             )
         name = f"{form.snapshot_id}-{form.pair.upper().replace('/', '-').replace('_', '-')}-{form.side}"
     trigger = None if form.trigger is None else form.trigger.trigger
     given: dict[str, object] = {
         "symbol": form.pair,
         "key": name,
-        "time": form.timestamp,
+        "time": None if form.timestamp is None else form.timestamp.isoformat(),
         "buy_score": None if form.score is None else form.score.buy,
         "sell_score": None if form.score is None else form.score.sell,
         "snapshot_id": form.snapshot_id,

@@ -128,9 +128,7 @@ async def read_standing(
         },
         "prices": dict(prices or {}),
         "risks": _risks(held),
-        "unprotected": None
-        if alone is None
-        else sum(row["nothing_rests"] for row in held if row["symbol"] in alone),
+        "unprotected": None if alone is None else sum(row["nothing_rests"] for row in held if row["symbol"] in alone),
         "oldest": _oldest(held, heard),
         "streams": heard,
         "run": dict(run) if run else None,
