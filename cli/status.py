@@ -1,4 +1,4 @@
-"""`bottrader status`: the account in a few lines, with the numbers of the page's top line and `/api/monitoring/summary`.
+"""`bottrader status`: the account in a few lines, the numbers of the page's top line and of `/api/monitoring/summary`.
 
 All of it is read from the ledger: it also works while no worker runs, and then the age of the data shows that.
 """
