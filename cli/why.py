@@ -1,7 +1,8 @@
-"""`bottrader why SYMBOL`: why did it not trade, or why did it?
+"""`bottrader why SYMBOL` and `why KEY`: why a product was traded or not, and why one order or trade was.
 
-Everything is read from the ledger: the switch and the lists, what is known of the market, the newest rows of the matrix
-with every indicator's contribution, and the decisions on the symbol with every gate that ran and compared values.
+Everything is read from the ledger. Of a product: the switch and the lists, what is known of the market, the newest rows
+of the matrix with every indicator's contribution, and the decisions on it with every gate that ran and compared values.
+Of an order or trade: `cli.why_key`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import UserError, print_json, print_table, tell
+from cli.why_key import is_key, look_at_key, print_reasons
 from domain.text import shown
 
 if TYPE_CHECKING:
@@ -18,19 +20,31 @@ __all__ = ["why"]
 
 
 def why(
-    symbol: Annotated[str, typer.Argument(help="A product, such as BTC-USD.")],
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="SYMBOL|KEY", help="A product, such as BTC-USD, or the key of an order or trade."),
+    ],
     last: Annotated[
-        int, typer.Option("--last", min=1, max=1000, help="Number of runs and decisions, newest first.")
+        int, typer.Option("--last", min=1, max=1000, help="Of a product: number of runs and decisions, newest first.")
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show why a product was traded or not: the halt switch, the matrix with its indicators, every gate with its
-    numbers."""
+    """Show why a product was traded or not, or why one order or trade was: the halt switch, the matrix with its
+    indicators, every gate with its numbers; of a trade also why it sold, lot by lot where the result comes from, and
+    what happened when."""
     import asyncio
 
     from cli.settings import settings_in_force
+    from cli.settings_left import settings_to_stop
 
-    product = symbol.strip().upper()
+    if is_key(subject):
+        reasons = asyncio.run(look_at_key(settings_to_stop(), subject))
+        if as_json:
+            print_json(reasons)
+        else:
+            print_reasons(reasons)
+        return
+    product = subject.strip().upper()
     found = asyncio.run(_look(settings_in_force(), product, last))
     if "-" not in product and not any(found[what] for what in ("matrix", "signals", "orders")):
         what = f"{product!r} is not a product, and nothing is stored for it: write it like BTC-USD."
