@@ -13,9 +13,8 @@ from cli.output import print_table, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
-    from web.views import Row
+    from web.views import Json, Row
     from workers.settings import Settings
 
 __all__ = ["is_key", "look_at_key", "print_reasons"]
@@ -28,44 +27,30 @@ def is_key(subject: str) -> bool:
     return _KEY.fullmatch(subject.strip()) is not None
 
 
-async def look_at_key(settings: "Settings", given: str) -> "dict[str, Any]":
+async def look_at_key(settings: "Settings", given: str) -> "Json":
     """Why the order or trade of this key was placed or not, and all that follows from it, as JSON.
 
     Raises UserError for a key that names none or several, and the database's errors.
     """
     from cli.ledger import open_ledger, resolve_key
-    from domain.orders import Side
-    from web.views.lists import order_parts
     from web.views.orders import described_order
-    from web.views.reasons import order_sections, read_reasons, result_of, trade_sections
-    from web.views.timeline import order_timeline, trade_timeline
-    from web.views.trades import described_trade, read_story
+    from web.views.reasons import read_reasons, result_of, trade_sections
+    from web.views.timeline import trade_timeline
+    from web.views.trades import described_decision, described_trade, read_story
 
     async with open_ledger(settings) as ledger:
         story = await read_story(ledger, await resolve_key(ledger, settings.account, given))
         reasons = await read_reasons(ledger, story)
-        parts = await order_parts(ledger, settings.account, story.key)
-    found: dict[str, object] = {
+    return {
         "key": story.key,
         "symbol": story.entry["symbol"],
         "entry": described_order(story.entry),
         "trade": None if story.trade is None else described_trade(story.trade),
-        "gates": [dict(row) for row in story.parts["gates"]],
-        "attempts": [dict(row) for row in story.parts["attempts"]],
-        "indicators": story.entry["indicator_breakdown"],
-    }
-    if story.trade is None and story.entry["side"] == Side.SELL:
-        # A sell of coins that no trade owns.
-        sections = order_sections(story.entry, parts["gates"], reasons.decided, None)
-        return found | {
-            "why": sections,
-            "result": None,
-            "lots": [],
-            "timeline": order_timeline(story.entry, parts),
-        }
-    return found | {
         "why": trade_sections(story, reasons),
         "result": result_of(story),
+        "decision": described_decision(story.entry),
+        "gates": [dict(row) for row in story.parts["gates"]],
+        "attempts": [dict(row) for row in story.parts["attempts"]],
         "lots": [dict(row) for row in reasons.lots],
         "timeline": trade_timeline(story),
     }
@@ -85,7 +70,7 @@ def print_reasons(found: "Row") -> None:
         typer.echo(f"\n{section['title']}")
         for sentence in section["sentences"]:
             tell(f"  {sentence}")
-    _print_indicators(found["indicators"])
+    _print_indicators(found["decision"]["indicator_breakdown"])
     _print_gates(found["gates"])
     _print_lots(found["lots"])
     if found["timeline"]:

@@ -79,6 +79,21 @@ async def test_a_refused_decision_is_explained(desk: Desk, capsys: pytest.Captur
     assert found["matrix"][0]["indicator_breakdown"]["rsi"]["contribution"] == "1.4"
 
 
+async def test_a_key_of_a_refused_order_is_explained(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its key a decision tells the gate that refused it, the numbers of every gate, and the strategy's reason."""
+    snapshot = await matrix_row(desk, reason="RSI is low")
+    await desk.market(change_24h="-0.042", bid="50000", ask="50001")
+    desk.policy = replace(desk.policy, buy_on_red_day=False)
+    intent = market_buy(desk.account, linkage=linkage().model_copy(update={"snapshot_id": snapshot}))
+    assert (await desk.admit(intent)).gate == "SKIP_RED_DAY"
+    told = await why(capsys, intent.order_key[:10])
+    for words in ("Why it did not buy", "It was refused by SKIP_RED_DAY: BTC-USD fell by 4.20 %", "RSI is low", "REFUSED",
+                  "change_24h -0.042", "What happened when"):  # fmt: skip
+        assert words in told, told
+    assert await asyncio.to_thread(run, ["why", "f" * 32]) == 2
+    assert "There is no order whose key begins with" in capsys.readouterr().err
+
+
 async def test_what_stands_in_the_way_is_said_first(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """A halt with who and why, a symbol that isn't on the list, a run that held with its reason."""
     async with desk.pool.acquire() as connection:
