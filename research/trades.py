@@ -1,10 +1,10 @@
-"""Closed trades as columns, read once: what every report is made of.
+"""Closed trades as columns, read once: the input of every report.
 
-What is owed (profit and loss, fees) stays a Decimal; everything else is float64. All fractions are of the entry price,
-of a trade with several exits by size. With c what the trade's rules were set to (its reward if it won, minus its risk
-if it lost), t what the rule that closed it aims for, d the price that made it due, g what was achieved before fees and
-n after fees, each trade's result is c + (t - c) + (d - t) + (g - d) + (n - g): the way out that it took, the distance
-of the market from the rule's level when it was noticed, slippage, and fees. The parts add up exactly.
+Amounts (profit and loss, fees) stay Decimals; everything else is float64. All fractions are of the entry price, for a
+trade with several exits weighted by size. With c the configured result (the rules' reward if the trade won, minus their
+risk if it lost), t the target of the rule that closed it, d the price that made it due, g the result before fees and n
+after fees, each trade's result is c + (t - c) + (d - t) + (g - d) + (n - g): exit rule, distance of the market from the
+rule's level when the exit became due, slippage, and fees. The parts add up exactly.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _SELL_SCORE = {"sell_score": "(SELECT l.sell_score FROM trade_strategy_link l WH
 """The matrix's at the last exit, which completes the entry's linkage."""
 _LEG_FLOATS = ("size", "due", "aimed", "slippage")
 _BETWEEN = "\x1f"
-# As one text each: a list a trade takes longer to read than everything else together.
+# As one text each: a list per trade takes longer to read than everything else together.
 _SETS = {
     "fired": "array_to_string(o.indicators_fired, chr(31))",
-    # Names first, then each one's part: a row for each part takes twice as long to make.
+    # Names first, then each one's contribution: a row for each contribution takes twice as long.
     "quiet": """array_to_string(ARRAY(
         SELECT name FROM (SELECT jsonb_object_keys(o.indicator_breakdown) AS name OFFSET 0) names
          WHERE o.indicator_breakdown -> name ->> 'fired' IS DISTINCT FROM 'true'
            AND o.indicator_breakdown -> name ->> 'value' IS NOT NULL), chr(31))""",
 }
-# A row of the answer for each trade takes longer to send and to read than everything else together, so each column
-# is one value: floats as their eight bytes end to end, the rest as arrays. Each aggregate sees the same order of rows.
+# A result row for each trade takes longer to send and to read than everything else together, so each column is one
+# value: floats as their eight bytes end to end, the rest as arrays. Each aggregate has the same order of rows.
 _CLOSED = """
 WITH closed AS (
     SELECT *, sold_size + sold_base_fees AS units_sold, bought_size - bought_base_fees AS units_bought,
@@ -100,14 +100,14 @@ _LEGS_STATEMENT = _LEGS.replace("{closed}", _CLOSED).replace("{columns}", _bytes
 
 @dataclass(frozen=True, slots=True)
 class TradeTable:
-    """Closed trades, in the order in which they closed; every column has one element a trade.
+    """Closed trades, in the order in which they closed; every column has one element per trade.
 
-    `pnl` and `fees` in quote currency, exact; `won` where there was a gain after fees. Seconds since 1970 (UTC) for
-    `opened` and `closed`; wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see
-    the module), `reward`, `risk` and `hard_stop` of the rules. `slippage` in quote currency: what exits brought beyond
-    the price that made them due. `score` NaN: none was given. `sell_score`: the matrix's at the last exit; NaN: none,
-    or not asked for. `fired`: indicators behind the decision, by name, `quiet`: those that were computed and did not
-    fire, for whatever side; where they were asked for.
+    `pnl` and `fees` in quote currency, exact; `won`: there was a gain after fees. `opened` and `closed` in seconds
+    since 1970 (UTC), wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see the
+    module), `reward`, `risk` and `hard_stop` of the rules. `slippage` in quote currency: exit proceeds beyond the price
+    that made the exits due. `score` NaN: there was none. `sell_score`: the matrix's at the last exit; NaN: none, or not
+    requested. If requested, `fired`: indicators behind the decision, by name, and `quiet`: those that were computed and
+    did not fire, for either side.
     """
 
     key: Sequence[str]
@@ -139,16 +139,16 @@ class TradeTable:
 
     @property
     def currencies(self) -> Sequence[str]:
-        """In which its trades are priced, by name: amounts of one are never added to those of another."""
+        """The quote currencies of its trades, sorted: amounts of different ones are never added."""
         return sorted({quote_of(symbol) for symbol in set(self.symbol)})
 
     def in_currency(self, currency: str) -> NDArray[np.int64]:
-        """Which trades are priced in this currency."""
+        """The rows of trades priced in this currency."""
         priced = {symbol for symbol in set(self.symbol) if quote_of(symbol) == currency}
         return np.flatnonzero(np.fromiter((symbol in priced for symbol in self.symbol), np.bool_, len(self)))
 
     def part(self, rows: NDArray[np.int64]) -> TradeTable:
-        """Only these trades."""
+        """The table of these trades only."""
         places = rows.tolist()
 
         def of(column: Any) -> Any:
@@ -163,7 +163,7 @@ class TradeTable:
 
 
 def quote_of(symbol: str) -> str:
-    """What a product is priced in: EUR of BTC-EUR."""
+    """A product's quote currency: EUR of BTC-EUR."""
     return symbol.replace("_", "-").partition("-")[2]
 
 
@@ -178,15 +178,15 @@ async def read_trades(
 ) -> TradeTable:
     """The trades that closed from `since` until before `until`. Raises the database's errors.
 
-    With `indicators` also which fired and which were computed and did not: half of what is read, and one report's only.
-    With `sell_scores` also the sell score of each last exit.
+    With `indicators` also those that fired and those that were computed and did not: half of the data, for one report
+    only. With `sell_scores` also the sell score of each last exit.
 
-    What was taken outside or written off whole brought no sale of ours: such trades are in no report.
+    Trades that were sold outside or written off completely have no sale of ours and are in no report.
     """
     asked = account, since, until
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        # Many narrow rows: joined in memory, whatever the server's default. Handing on columns that are half made costs
-        # parallel workers more than making them, and what trades beside this needs the other cores.
+        # Many narrow rows: joined in memory, whatever the server's default. Passing half-made columns on costs parallel
+        # workers more than making them, and the trading system needs the other cores.
         await connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL max_parallel_workers_per_gather = 0")
         statement = _trades_statement(indicators=indicators, sell_scores=sell_scores)
         trades = await connection.fetchrow(statement, *asked, timeout=120)
@@ -196,13 +196,13 @@ async def read_trades(
 
 
 def _columns(row: Mapping[str, Any], floats: Sequence[str]) -> dict[str, Any]:
-    """What of an answer there is; floats out of their bytes."""
+    """The columns of a result that are present, with floats decoded."""
     found = {name: value for name, value in row.items() if value is not None}
     return found | {name: np.frombuffer(found[name], ">f8").astype(np.float64) for name in floats if name in found}
 
 
 def _left_by(keys: Sequence[str], legs: Mapping[str, Any]) -> dict[str, Floats]:
-    """The exits of each trade together: sums over its legs, those of a leg without a target apart."""
+    """The exits of each trade together: sums over its legs, with separate sums for legs without a target."""
     if not legs:
         return {}
     place = {key: number for number, key in enumerate(keys)}
@@ -221,13 +221,13 @@ def _left_by(keys: Sequence[str], legs: Mapping[str, Any]) -> dict[str, Floats]:
 
 
 def table_of(columns: Mapping[str, Any]) -> TradeTable:
-    """Columns of the statement above as a table; their rows may be in any order. Floats that are missing are NaN."""
+    """The table of the statement's columns, whose rows may be in any order. Missing floats are NaN."""
     keys = columns.get("entry_key", ())
     order = _order(np.asarray(columns.get("closed", ()), np.float64), keys)
     places = order.tolist()
 
     def floats(name: str, missing: float = math.nan) -> Floats:
-        # Where no trade has any, the answer has no such column.
+        # If no trade has a value, the result has no such column.
         found = np.asarray(columns.get(name, [math.nan] * len(keys)), np.float64)[order]
         return found if math.isnan(missing) else np.where(np.isnan(found), missing, found)
 
@@ -240,7 +240,7 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
     pnl = listed(columns.get("pnl", ()))
     entry, cost = floats("bought_value") / floats("bought_size"), floats("cost")
     gain = np.array([float(value) for value in pnl], np.float64)
-    # Of what was sold: dust and what was taken outside are no part of the result.
+    # Only of the sold part: dust and sizes sold outside are not part of the result.
     sold = floats("sold_share", 0.0)
     net = np.divide(gain, cost * sold, out=np.zeros_like(gain), where=cost * sold > 0)
     gross = floats("sold_value") / floats("sold_size") / entry - 1
@@ -279,11 +279,11 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
 
 
 def _order(closed: Floats, keys: Sequence[str]) -> NDArray[np.int64]:
-    """By when they closed, then by key."""
+    """The order of closing times, then of keys."""
     order = np.argsort(closed, kind="stable")
     ordered = closed[order]
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
-    # Runs of the same time, of which there are few and short ones.
+    # Runs of the same time, which are few and short.
     for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1) if len(same) else ():
         start, end = int(run[0]), int(run[-1]) + 2
         order[start:end] = sorted(order[start:end].tolist(), key=keys.__getitem__)
@@ -291,12 +291,12 @@ def _order(closed: Floats, keys: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _configured(take_profit: Floats, trailing_arm: Floats, soft_stop: Floats) -> tuple[Floats, Floats]:
-    """The nearest profit rule and the nearest stop; where a trade has no profit rule, none was configured (NaN)."""
+    """The nearest profit rule and the nearest stop; NaN for a trade without a profit rule."""
     risk = np.where(np.isnan(soft_stop), float(_DEFAULT.soft_stop), soft_stop)
     return np.fmin(take_profit, trailing_arm), risk
 
 
 def _sets(values: Sequence[str]) -> Sequence[frozenset[str]]:
-    """The same set for the same names: there are few combinations and many trades."""
+    """One shared set for equal names: there are few combinations and many trades."""
     seen = {value: frozenset(value.split(_BETWEEN)) - {""} for value in set(values)}
     return [seen[value] for value in values]
