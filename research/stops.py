@@ -1,7 +1,7 @@
-"""Losses larger than the stop that was configured for them: how many, which, and why.
+"""Losses larger than their configured stop: how many, which, and why.
 
 A trade's loss after fees is split at each of its stops (soft and hard) by the steps of `research.trades`: with s the
-stop, t what the rule that closed it aims for, d the price that made it due, g and n the result before and after fees,
+stop, t the target of the rule that closed it, d the price that made it due, g and n the result before and after fees,
 n + s = (t + s) + (d - t) + (g - d) + (n - g). The largest step below zero is the cause.
 """
 
@@ -21,10 +21,10 @@ __all__ = ["CAUSES", "BeyondStop", "LossBeyond", "losses_beyond_stops"]
 
 CAUSES = ("other path", "gap", "slippage", "fees")
 """The steps from a stop to a loss: closed by another rule than this stop; the market was already past the rule's level
-when it was noticed; the exit's price against the bid that made it due; fees of entry and exit."""
+when the exit became due; the exit's price compared with the bid that made it due; fees of entry and exit."""
 
 _HAIR = 1e-9
-"""What floats may be off: a loss of exactly the stop is not beyond it."""
+"""The tolerance for rounding of floats: a loss of exactly the stop is not beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class BeyondStop:
     losses: int
     beyond: int
     share: Interval
-    """Of the losses, those beyond the stop after fees."""
+    """The losses that are beyond the stop after fees."""
     share_before_fees: Interval
     mean_beyond: Interval
-    """How far beyond, the mean over these."""
+    """The mean distance beyond the stop over these."""
     causes: Mapping[str, int]
-    """Of the trades beyond it, how many by each cause."""
+    """The number of trades beyond it by cause."""
     trades: Sequence[LossBeyond]
-    """Those beyond it, the furthest first."""
+    """The trades beyond it, the largest loss first."""
 
 
 def losses_beyond_stops(table: TradeTable, most: int | None = None) -> list[BeyondStop]:

@@ -1,4 +1,4 @@
-"""What the API explains: why a trade came about, where its result comes from, what happened and when."""
+"""Explanations of the API: why a trade came about, where its result comes from, what happened and when."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture
 async def api(pool: Pool, database: str) -> AsyncIterator[Api]:
-    """The API on it."""
+    """The API on that ledger."""
     settings = Settings(database=DatabaseSettings(url=SecretStr(database)))
     async with api_on(routers=[read_routes(sources_of(settings, pool, lambda: policy_of(settings)))]) as found:
         yield found
@@ -59,14 +59,14 @@ async def api(pool: Pool, database: str) -> AsyncIterator[Api]:
 
 @pytest_asyncio.fixture
 async def viewer(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who may read."""
+    """A user who may read."""
     async with api.program(VIEWER) as found:
         yield found
 
 
 @contextlib.asynccontextmanager
 async def served(desk: Desk, database: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who may read, at an API on the desk's account."""
+    """A user who may read, with an API on the desk's account."""
     settings = Settings(account=desk.account, database=DatabaseSettings(url=SecretStr(database)))
     async with (
         api_on(routers=[read_routes(sources_of(settings, desk.pool, lambda: desk.policy))]) as api,
@@ -76,7 +76,7 @@ async def served(desk: Desk, database: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def read(viewer: httpx.AsyncClient, path: str, **given: Any) -> Any:
-    """An answer."""
+    """The answer of a read."""
     answer = await viewer.get(path, params=given)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -95,14 +95,14 @@ async def events(viewer: httpx.AsyncClient, **filters: Any) -> list[dict[str, An
 
 
 def sentences(answer: dict[str, Any], about: str) -> str:
-    """What a section says."""
+    """The sentences of a section."""
     (section,) = [section for section in answer["why"] if section["about"] == about]
     return "\n".join(section["sentences"])
 
 
 async def test_the_parts_of_a_result_add_up_to_its_last_digit(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Of each closed trade the way of the price, slippage and fees give its P&L exactly; its lots are the FIFO book's,
-    and the unit of risk is the distance to the hard stop that it was entered with."""
+    """For each closed trade price gain, slippage and fees add up to its P&L exactly; its lots are the FIFO book's, and
+    the unit of risk is the distance to the hard stop at its entry."""
     closed = (await read(viewer, "/api/trades", state="closed", limit=1000))["items"]
     assert len(closed) == TRADES
     for row in closed:
@@ -124,7 +124,7 @@ async def test_the_parts_of_a_result_add_up_to_its_last_digit(viewer: httpx.Asyn
 
 
 async def test_a_closed_trade_says_why_it_bought_and_sold(viewer: httpx.AsyncClient) -> None:
-    """Its sections tell trigger, scores, indicators, the exit with target, due price, result, slippage and fees."""
+    """Its sections have trigger, scores, indicators, the exit with target, due price, result, slippage and fees."""
     row = (await read(viewer, "/api/trades", state="closed", limit=1))["items"][0]
     story = await read(viewer, f"/api/trades/{row['entry_key']}")
     assert [section["about"] for section in story["why"]] == ["bought", "sold", "result"]
@@ -147,7 +147,7 @@ async def test_a_closed_trade_says_why_it_bought_and_sold(viewer: httpx.AsyncCli
 
 
 async def test_an_open_trade_says_what_it_waits_for(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """What is held, at which prices it sells, and who moved its stops; it has no result yet."""
+    """It has the held size, the prices at which it sells, and who moved its stops; it has no result yet."""
     key = await add_trade(pool, "held", notify=False)
     await pool.execute(
         """INSERT INTO stop_changes (id, account, entry_key, given_by, sentence, rules_before, rules_after)
@@ -165,8 +165,8 @@ async def test_an_open_trade_says_what_it_waits_for(viewer: httpx.AsyncClient, p
 
 
 async def test_why_it_did_not_buy_has_the_gate_and_its_numbers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused entry says by which gate, in its words, after how many others; the product's answer is that of
-    `bottrader why`, and the audit has the numbers."""
+    """A refused entry names its gate, in its words, and the number of gates passed before; the product's answer is that
+    of `bottrader why`, and the audit has the numbers."""
     monkeypatch.setenv("DATABASE_URL", database)
     async with desk_at_a_paper_exchange(database) as desk:
         await desk.balance("10000")
@@ -212,8 +212,8 @@ async def test_the_page_and_the_command_give_the_same_answer(
 
 @pytest.mark.parametrize("limit", [3, 1000])
 async def test_the_audit_has_every_event_once(viewer: httpx.AsyncClient, pool: Pool, limit: int) -> None:
-    """Page by page, in the order of time, from all sources, also where many happened in the same moment; nothing of
-    another account; a filter gives just its part."""
+    """Over all pages every event is there once, in the order of time, from all sources, also with many at the same
+    moment; nothing of another account; a filter returns just its part."""
     await happenings(pool, "main")
     await happenings(pool, "other")
     found = await events(viewer, limit=limit)
@@ -234,7 +234,7 @@ async def test_the_audit_has_every_event_once(viewer: httpx.AsyncClient, pool: P
 
 
 async def happenings(pool: Pool, account: str) -> None:
-    """Five signals, incidents, commands, actions and changed settings, all of one moment."""
+    """Five signals, incidents, commands, actions and changed settings, all at one moment."""
     for number in range(5):
         await pool.execute(
             """WITH a AS (INSERT INTO trade_signals (account, symbol, side, source, trigger, decision, details)
@@ -263,7 +263,7 @@ async def test_a_cursor_of_the_audit_is_of_its_filters(viewer: httpx.AsyncClient
 
 
 async def test_linkage_and_health_are_those_of_the_commands(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Linkage counts the filled orders; health has doctor's findings, made once for all who ask within seconds."""
+    """Linkage counts the filled orders; health has doctor's findings, computed once for all requests within seconds."""
     linked = await read(viewer, "/api/linkage")
     filled = await pool.fetchval("SELECT count(*) FROM orders WHERE account = 'main' AND filled_size > 0")
     assert (linked["filled"], linked["linked"]) == (filled, filled)
@@ -275,7 +275,7 @@ async def test_linkage_and_health_are_those_of_the_commands(viewer: httpx.AsyncC
 
 
 class Explained:
-    """A ledger that answers with the plan of what it is asked."""
+    """A ledger that answers with the query plan."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -286,8 +286,8 @@ class Explained:
 
 
 async def test_a_deep_page_of_the_audit_reads_by_the_indexes(database: str, pool: Pool) -> None:
-    """Every source is read by its own index from the place where the page begins, so a deep page costs what the first
-    one does."""
+    """Every source is read by its own index from the place where the page begins, so a deep page costs the same as the
+    first one."""
     await happenings(pool, "main")
     connection = await asyncpg.connect(database)
     try:

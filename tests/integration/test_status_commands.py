@@ -1,4 +1,4 @@
-"""`bottrader status`, `balance` and the lists' cursors, beside what the API answers on the same ledger."""
+"""`bottrader status`, `balance` and the lists' cursors, compared with the API's answers on the same ledger."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def pool(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 @pytest_asyncio.fixture
 async def viewer(pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
-    """The API on the same ledger, for somebody who may read."""
+    """The API on the same ledger, with a user who may read."""
     settings = Settings()
     routers = [read_routes(sources_of(settings, pool, lambda: policy_of(settings)))]
     async with api_on(routers=routers) as api, api.program(VIEWER) as found:
@@ -60,7 +60,7 @@ async def bottrader(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 
 
 async def test_status_has_the_numbers_of_the_page(pool: Pool, viewer: httpx.AsyncClient, capsys: Capture) -> None:
-    """Every number is the summary's; a halt, a missing price and an unknown order are said in words."""
+    """Every number is the summary's; a halt, a missing price and an unknown order are stated in words."""
     code, out, _ = await bottrader(capsys, "status", "--json")
     assert code == 0
     found, summary = json.loads(out), (await viewer.get("/api/monitoring/summary")).json()
@@ -86,7 +86,7 @@ async def test_status_has_the_numbers_of_the_page(pool: Pool, viewer: httpx.Asyn
 
 
 async def test_balance_sets_exchange_beside_ledger(pool: Pool, capsys: Capture) -> None:
-    """Each currency has both sides with their difference, what trades hold, and the age of the exchange's word."""
+    """Each currency has both sides with their difference, the size in trades, and the age of the exchange's balance."""
     await open_books(pool, "main", BTC="3", USD="1000")
     await pool.execute("DELETE FROM fills")
     await pool.executemany(
@@ -132,7 +132,8 @@ async def test_lists_go_on_by_the_cursors_of_the_api(
     key: str,
     count: int,
 ) -> None:
-    """Page by page every row comes once; each page and cursor is the API's, and either's cursor works in the other."""
+    """Over all pages every row is there once; each page and cursor is the API's, and either's cursor works in the
+    other."""
     seen: list[str] = []
     cursor = "first"
     while cursor:
@@ -150,7 +151,7 @@ async def test_lists_go_on_by_the_cursors_of_the_api(
 
 
 async def test_a_list_says_how_it_goes_on(pool: Pool, capsys: Capture) -> None:
-    """Below a table that is not the whole, stderr has the next page's cursor; of another list it is refused."""
+    """Below an incomplete table, stderr has the next page's cursor; another list's cursor is refused."""
     _, out, err = await bottrader(capsys, "orders", "--limit", "3")
     assert "There are more" in err
     cursor = err.split("--cursor ")[1].strip()
@@ -164,7 +165,7 @@ async def test_a_list_says_how_it_goes_on(pool: Pool, capsys: Capture) -> None:
 
 
 async def test_incidents_go_on_by_a_cursor(pool: Pool, capsys: Capture) -> None:
-    """The newest come first, each once."""
+    """The newest are first, each once."""
     await pool.executemany(
         "INSERT INTO incidents (account, kind, severity, subject, sentence) VALUES ('main', 'T', 'INFO', $1, $1)",
         [(f"number {number}",) for number in range(5)],

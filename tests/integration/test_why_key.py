@@ -1,4 +1,4 @@
-"""`bottrader why KEY`: what a person is told of one trade or order, out of a real ledger."""
+"""`bottrader why KEY`: the explanation of one trade or order, from a real ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest_asyncio.fixture
 async def pool(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
-    """A ledger of closed trades whose FIFO book has been computed, and a command line that reads it."""
+    """A ledger of closed trades with a computed FIFO book, and a command line that reads it."""
     monkeypatch.setenv("DATABASE_URL", database)
     monkeypatch.setenv("COLUMNS", "200")
     await write_ledger(database, 20, seed=6)
@@ -31,15 +31,15 @@ async def pool(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 async def why(capsys: Capture, *arguments: str) -> str:
-    """What the command prints."""
+    """The command's output."""
     capsys.readouterr()
     assert await asyncio.to_thread(run, ["why", *arguments]) == 0
     return capsys.readouterr().out
 
 
 async def test_a_trade_is_explained_from_decision_to_result(pool: Pool, capsys: Capture) -> None:
-    """Why it bought, why it sold with target, price and slippage, each lot, and what happened when; an order that sells
-    of it, or the beginning of its key, leads to the same.
+    """Why it bought, why it sold with target, price and slippage, each lot, and its timeline; an order that sells of
+    it, or the beginning of its key, gives the same.
     """
     key = await pool.fetchval("SELECT entry_key FROM trades ORDER BY entry_key LIMIT 1")
     leaving = await pool.fetchrow("SELECT * FROM trade_exits WHERE entry_key = $1", key)

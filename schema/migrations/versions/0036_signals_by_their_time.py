@@ -1,4 +1,4 @@
-"""Signals of every product, page by page in the order of their times (web/views/audit.py)."""
+"""An index for pages of all products' signals, in the order of their times (web/views/audit.py)."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Revert."""
     op.drop_index("ix_trade_signals_account_at", "trade_signals")
