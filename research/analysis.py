@@ -199,7 +199,7 @@ def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
 
 
 def by_sell_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
-    """By buckets of the sell score at the last exit, as `by_score`; for tables that were read with them."""
+    """By buckets of the sell score at the last exit, like `by_score`; for tables read with sell scores."""
     return _by_buckets(table, table.sell_score, width)
 
 
@@ -255,7 +255,8 @@ def score_correlation(table: TradeTable) -> Interval:
 
 
 def sell_score_correlation(table: TradeTable) -> Interval:
-    """Of the sell score at the last exit and net result, within exit reasons: a stop loses at any score."""
+    """Correlation of the sell score at the last exit and the net result, within exit reasons: a stop loses at any
+    score."""
     return _correlation(table.sell_score, table.net, table.reason)
 
 

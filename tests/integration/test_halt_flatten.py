@@ -127,7 +127,7 @@ async def test_flatten_closes_trades_and_cancels_entries(system: TradingSystem) 
 
 
 async def test_flatten_of_one_product_leaves_the_others(system: TradingSystem) -> None:
-    """Only what is open in the named product is sold or cancelled, and the exit code is of that alone."""
+    """Only the named product's trades and orders are sold or cancelled, and the exit code is for them alone."""
     gone = await system.start(market_buy(system.account, "0.01"))
     stays = await system.start(market_buy(system.account, "0.02", symbol="ETH-USD"))
     await gone.until_protected("0.01")

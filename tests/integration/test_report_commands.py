@@ -81,7 +81,7 @@ async def test_every_report_has_the_same_trades(shell: Shell) -> None:
 
 
 async def test_losses_beyond_their_stops_are_those_of_the_ledger(shell: Shell) -> None:
-    """Counts are the ledger's own, the list is complete in JSON and CSV, and a table names the furthest."""
+    """Counts are the ledger's own, the list is complete in JSON and CSV, and a table has the largest losses."""
     connection = await asyncpg.connect(shell.dsn)
     counted = await connection.fetch(
         """SELECT stop, count(*) FILTER (WHERE lost > level + 1e-9) AS beyond, count(*) AS losses
@@ -104,7 +104,7 @@ async def test_losses_beyond_their_stops_are_those_of_the_ledger(shell: Shell) -
 
 
 async def test_sell_scores_are_grouped(shell: Shell) -> None:
-    """Trades are counted by the sell score that completed their linkage; without any, that is said."""
+    """Trades are counted by the sell score that completed their linkage; if there is none, the report says so."""
     none = await shell.run("report", "sell-scores")
     assert (none.code, "None of the trades of this period had a sell score" in none.out) == (0, True)
     await shell.execute(

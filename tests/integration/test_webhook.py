@@ -98,8 +98,8 @@ SNAPSHOT = "5a3c3f0e-6f6b-4f6c-9d7e-0d6f5c0a1b2c"
 
 
 async def test_an_alert_in_the_old_form_becomes_the_same_order_and_its_sell_closes(webhook: Webhook) -> None:
-    """Pair, side, scores, trigger and snapshot of the old payload are the order's; sent again it is no second one; a
-    sell closes what was bought.
+    """Pair, side, scores, trigger and snapshot of the old payload are the order's; a repeat makes no second order; a
+    sell closes the position.
     """
     system = webhook.system
     old = {
@@ -130,7 +130,7 @@ async def test_an_alert_in_the_old_form_becomes_the_same_order_and_its_sell_clos
 
 
 async def test_a_wrong_alert_in_the_old_form_is_told_by_its_own_names(webhook: Webhook) -> None:
-    """Each mistake gets 422 with the field as it was sent, and one sentence."""
+    """Each error is 422 with the field as sent, and one sentence."""
     right = {"pair": "BTC-USD", "side": "buy", "snapshot_id": SNAPSHOT, "trigger": {"trigger": "rsi_oversold"}}
     for changes, field, words in (
         ({"pair": "BTCUSD"}, "pair", "must be a product like BTC-USD"),

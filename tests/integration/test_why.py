@@ -80,7 +80,7 @@ async def test_a_refused_decision_is_explained(desk: Desk, capsys: pytest.Captur
 
 
 async def test_a_key_of_a_refused_order_is_explained(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    """By its key a decision tells the gate that refused it, the numbers of every gate, and the strategy's reason."""
+    """By its key a decision is shown with the gate that refused it, every gate's numbers, and the strategy's reason."""
     snapshot = await matrix_row(desk, reason="RSI is low")
     await desk.market(change_24h="-0.042", bid="50000", ask="50001")
     desk.policy = replace(desk.policy, buy_on_red_day=False)

@@ -79,17 +79,17 @@ def test_a_summary_is_what_one_would_work_out() -> None:
 
 
 def test_losses_beyond_a_stop_are_told_with_their_cause() -> None:
-    """Each step that made a loss larger than its stop is worked out on paper; the largest is the cause, they add up,
-    and a loss within the stop is not among them.
+    """Each step from a stop to a larger loss, calculated on paper; the largest is the cause, they add up, and a loss
+    within the stop is not included.
     """
     hard = {"reason": "HARD_STOP", "aimed": -0.05, "due": 95.0}
     rows = [
         row(0),
-        # 0.5 of fees in the entry's cost of 100.5 and 0.5 of the exit's: the stop itself worked to the digit.
+        # 0.5 of fees in the entry's cost of 100.5 and 0.5 of the exit's: the stop itself was exact.
         row(1, **LOSS | {"due": 98.0, "sold_value": 98.0, "pnl": Decimal("-3.0")}),
-        row(2, **LOSS | {"due": 96.0, "sold_value": 95.9, "pnl": Decimal("-5.1")}),  # found 2 below its level
+        row(2, **LOSS | {"due": 96.0, "sold_value": 95.9, "pnl": Decimal("-5.1")}),  # due 2 below its level
         row(3, **LOSS | {"due": 98.0, "sold_value": 96.2, "pnl": Decimal("-4.8")}),  # sold 1.8 below the bid
-        row(4, **LOSS | hard | {"sold_value": 95.0, "pnl": Decimal("-6.0")}),  # left by the hard stop
+        row(4, **LOSS | hard | {"sold_value": 95.0, "pnl": Decimal("-6.0")}),  # closed by the hard stop
         row(5, **LOSS | {"due": 99.5, "sold_value": 99.5, "aimed": -0.005, "pnl": Decimal("-1.5")}),  # a person's
     ]
     soft, deep = losses_beyond_stops(table(*rows))

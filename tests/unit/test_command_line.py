@@ -65,7 +65,7 @@ def test_help_is_fast() -> None:
 
 
 def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
-    """The help of a command and of all below it, each with what is typed for it."""
+    """The help of a command and of all its subcommands, each with its command line."""
     context = command.make_context(name, [], parent=parent, resilient_parsing=True)
     yield context.command_path, command.get_help(context)
     for below, part in getattr(command, "commands", {}).items():

@@ -129,13 +129,13 @@ def test_any_object_is_an_alert_or_refused(value: dict[str, Any]) -> None:
     )
 )
 def test_any_object_in_the_old_form_is_an_alert_or_refused(value: dict[str, Any]) -> None:
-    """Whatever the fields hold, it is a buy, a close, or refused."""
+    """For any fields, it is a buy, a close, or refused."""
     with contextlib.suppress(Wrong):
         assert read_old_alert({"pair": "BTC-USD", **value}).does in ("buy", "close")
 
 
 def test_an_old_sell_is_a_close_whatever_is_only_recorded() -> None:
-    """Values that a sell does not need can't prevent it, and it is known to sell before it is read in full."""
+    """Values that a sell does not need can't prevent it, and it is recognised as a sell before it is parsed in full."""
     sell = {"pair": "BTC/USD", "side": "SELL", "uuid": "u-1", "score": "high", "trigger": 5, "price": "NaN"}
     found = read_old_alert(sell)
     assert (found.does, found.name, found.symbol, found.trigger, found.size_base) == (
@@ -150,7 +150,7 @@ def test_an_old_sell_is_a_close_whatever_is_only_recorded() -> None:
 
 
 def test_an_old_alert_is_known_by_its_name_or_its_time_or_its_snapshot() -> None:
-    """A uuid is the key; else a timestamp makes one; else snapshot, product and side are it."""
+    """A uuid is the key; else it is made of the timestamp; else of snapshot, product and side."""
     snapshot = "5a3c3f0e-6f6b-4f6c-9d7e-0d6f5c0a1b2c"
     base = {"pair": "BTC-USD", "side": "buy", "snapshot_id": snapshot}
     assert read_old_alert(base).name == f"{snapshot}-BTC-USD-buy"
