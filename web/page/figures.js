@@ -24,13 +24,13 @@ const dayOf = (at) => at.slice(5, 10);
  * @param {{points: Point[], currency: string}} props
  */
 export function Equity({ points, currency }) {
-  return html`<${Line} title="Net P&L of closed trades, summed up" points=${points} currency=${currency} of=${(/** @type {Point} */ point) => point.total} kind="line" />`;
+  return html`<${Line} title="Net P&L, summed up" points=${points} currency=${currency} of=${(/** @type {Point} */ point) => point.total} kind="line" />`;
 }
 
 /** How far the sum is below its highest point. @param {{points: Point[], currency: string}} props */
 export function Drawdown({ points, currency }) {
   const below = (/** @type {Point} */ point) => (/[1-9]/.test(point.drawdown) ? `-${point.drawdown}` : "0");
-  return html`<${Line} title="Drawdown: below the highest point so far" points=${points} currency=${currency} of=${below} kind="loss" />`;
+  return html`<${Line} title="Drawdown" points=${points} currency=${currency} of=${below} kind="loss" />`;
 }
 
 /** @param {{title: string, points: Point[], currency: string, of: (point: Point) => string, kind: string}} props */

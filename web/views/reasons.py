@@ -216,9 +216,8 @@ def _asked(order: Row, decided: Row | None) -> str:
         return "The market maker placed it as a quote."
     if order["entry_point"] == EntryPoint.MANUAL:
         return f"It was placed by hand{by}."
-    scores = ""
-    if order["buy_score"] is not None or order["sell_score"] is not None:
-        scores = f", buy score {money(order['buy_score'])}, sell score {money(order['sell_score'])}"
+    named = {"buy score": order["buy_score"], "sell score": order["sell_score"]}
+    scores = "".join(f", {name} {money(score)}" for name, score in named.items() if score is not None)
     source = f" ({shown(order['source'])})" if order["source"] != order["trigger"] else ""
     verb = "buy" if order["side"] == Side.BUY else "sell"
     reason = f": {shown(decided['reason'])}" if decided is not None and decided["reason"] else ""

@@ -165,8 +165,11 @@ async function draw(box) {
       time: Math.floor(Date.parse(candle.at) / 1000),
       open: Number(candle.open), high: Number(candle.high), low: Number(candle.low), close: Number(candle.close),
     }));
-    const digits = Math.max(...data.candles.slice(-50).map((/** @type {any} */ candle) => candle.close.split(".")[1]?.length ?? 0), 2);
-    series.applyOptions({ priceFormat: { type: "price", precision: Math.min(digits, 10), minMove: 10 ** -Math.min(digits, 10) } });
+    // Of the decimal places that prices have, those that count beside the price itself.
+    const places = Math.max(...data.candles.slice(-50).map((/** @type {any} */ candle) => candle.close.split(".")[1]?.length ?? 0), 2);
+    const whole = Math.ceil(Math.log10(Math.max(candles[candles.length - 1]?.close ?? 1, 1e-9)));
+    const digits = Math.min(Math.max(7 - whole, 2), places);
+    series.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
     series.setData(candles);
     last = candles[candles.length - 1] ?? null;
     markers.setMarkers(marksOf(data.marks, trade, exits, start));

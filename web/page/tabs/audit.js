@@ -47,17 +47,17 @@ function Event({ row }) {
 
 /** @type {Column[]} */
 const COLUMNS = [
-  { id: "at", title: "Time (UTC)", width: 128, card: "main", value: (row) => Date.parse(row.at), cell: (row) => html`<${Time} at=${row.at} />` },
+  { id: "at", title: "At (UTC)", width: 128, card: "main", value: (row) => Date.parse(row.at), cell: (row) => html`<${Time} at=${row.at} />` },
   { id: "event", title: "Event", width: 190, card: "head", value: (row) => row.event, cell: (row) => html`<${Event} row=${row} />` },
   { id: "severity", title: "Severity", width: 84, hidden: true, value: (row) => row.severity, cell: (row) => (row.severity ? html`<${Severity} severity=${row.severity} />` : NONE) },
   { id: "symbol", title: "Symbol", width: 100, card: "head", value: (row) => row.symbol, cell: (row) => row.symbol ?? (row.subject ? html`<${Subject} subject=${row.subject} />` : NONE) },
-  { id: "side", title: "Side", width: 54, value: (row) => row.side, cell: (row) => html`<${Side} side=${row.side} />` },
+  { id: "side", title: "Side", width: 54, value: (row) => row.side, cell: (row) => (row.side ? html`<${Side} side=${row.side} />` : NONE) },
   { id: "role", title: "Role", width: 96, value: (row) => row.role, cell: (row) => words(row.role) },
   { id: "order", title: "Order", width: 80, card: "main", value: (row) => row.order_key, cell: (row) => (row.order_key ? html`<${OrderKey} id=${row.order_key} />` : NONE) },
   { id: "trade", title: "Trade", width: 80, hidden: true, value: (row) => row.trade_key, cell: (row) => html`<${TradeKey} id=${row.trade_key} />` },
   { id: "price", title: "Price", width: 96, right: true, value: (row) => number(row.price), cell: (row) => price(row.price) },
   { id: "size", title: "Size", width: 110, right: true, value: (row) => number(row.size), cell: sizeOf },
-  { id: "reason", title: "Gate or reason, with numbers", width: 320, grow: true, card: "main", value: reasonOf, cell: reasonOf, cellTip: reasonOf },
+  { id: "reason", title: "Reason", tip: "The gate or the reason, with the numbers that were compared", width: 320, grow: true, card: "main", value: reasonOf, cell: reasonOf, cellTip: reasonOf },
   { id: "status_source", title: "Source of status", width: 110, tip: "How an order's end was learned", value: (row) => row.status_source, cell: (row) => words(row.status_source) },
   { id: "told", title: "Told", width: 80, tip: "Messages that were sent, and to how many targets", cell: (row) => (row.about === "incident" ? toldOf(row) : NONE) },
   { id: "by", title: "By", width: 110, value: (row) => row.by, cell: (row) => row.by ?? NONE },

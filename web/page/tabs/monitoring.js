@@ -206,7 +206,7 @@ function Answers({ symbol }) {
       ])}
     />
     ${order &&
-    html`<p><button type="button" class="link" onClick=${() => openOrder(order.order_key)}>The last order with its gates</button>
+    html`<p class="last-order"><button type="button" class="link" onClick=${() => openOrder(order.order_key)}>The last order with its gates</button>
       <${State} state=${order.state} /> <${Workflow} id=${`order-${order.order_key}`} /></p>`}`;
 }
 
