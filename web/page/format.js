@@ -46,6 +46,11 @@ export function quantity(text) {
   return text === null || text === undefined ? NONE : grouped(trimmed(text));
 }
 
+/** A size where there is little room: 9 digits that count. The exact one belongs in the tooltip. @param {Text} text */
+export function size(text) {
+  return text === null || text === undefined ? NONE : grouped(significant(text, 9));
+}
+
 /**
  * A fraction as a percentage: -0.05 reads −5.00 %.
  * @param {Text} text @param {{places?: number, signed?: boolean}} [how]

@@ -46,7 +46,7 @@ import { filter, route } from "./route.js";
  */
 
 const ROW = 28;
-const CARD = 84;
+const CARD = 88;
 const AROUND = 6; // rows drawn above and below those in view
 const RESORT_MS = 3000; // sorting 10,000 rows by a column that changes takes a tenth of a second
 const SEARCHED = 5000; // rows of a list that is read by the page in which a text is looked for

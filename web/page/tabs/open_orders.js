@@ -1,7 +1,7 @@
 /** Open Orders: every order that has not ended: entries, exits, protection, quotes, and orders placed elsewhere. */
 
 import { cancelOrder } from "../actions.js";
-import { NONE, percent, price, quantity, words } from "../format.js";
+import { NONE, percent, price, quantity, size, words } from "../format.js";
 import { html, useMemo } from "../html.js";
 import { Age, Chips, OrderKey, Side, State, TradeKey, Workflow } from "../parts.js";
 import { openOrder, route } from "../route.js";
@@ -36,12 +36,12 @@ export function roleOf(row) {
 
 /** The trade of an order; null: none yet. @param {OrderRow} row */
 export function tradeOf(row) {
-  return row.entry_key ?? (row.trade_state ? row.order_key : null);
+  return row.role === "ENTRY" ? (row.trade_state ? row.order_key : null) : row.entry_key;
 }
 
 /** The size that was asked for; of a buy by amount, the amount. @param {OrderRow} row */
 export function sizeOf(row) {
-  if (row.base_size !== null) return quantity(row.base_size);
+  if (row.base_size !== null) return size(row.base_size);
   return row.quote_size === null ? NONE : `${quantity(row.quote_size)} ${row.symbol.split("-")[1] ?? ""}`;
 }
 
@@ -53,45 +53,45 @@ function shownState(row) {
 /** @type {Column[]} */
 const COLUMNS = [
   {
-    id: "key", title: "Order", width: 104, card: "main",
+    id: "key", title: "Order", width: 96, card: "main",
     tip: "The order's key; the arrow leads to its workflow",
     value: (row) => row.order_key,
     cell: (row) => html`<${OrderKey} id=${row.order_key} /> <${Workflow} id=${row.workflow_id} />`,
   },
-  { id: "symbol", title: "Symbol", width: 104, card: "head", value: (row) => row.symbol, cell: (row) => row.symbol },
-  { id: "side", title: "Side", width: 54, card: "head", value: (row) => row.side, cell: (row) => html`<${Side} side=${row.side} />` },
-  { id: "role", title: "Role", width: 74, card: "head", tip: "SL, TP and OCO rest at the exchange and protect a trade", value: roleOf, cell: roleOf },
-  { id: "type", title: "Type", width: 88, value: (row) => row.order_type, cell: (row) => words(row.order_type) + (row.post_only ? " post" : "") },
-  { id: "limit", title: "Limit", width: 100, right: true, card: "main", value: (row) => number(row.limit_price), cell: (row) => price(row.limit_price) },
-  { id: "size", title: "Size", width: 110, right: true, card: "main", value: (row) => number(row.base_size), cell: sizeOf },
+  { id: "symbol", title: "Symbol", width: 84, card: "head", value: (row) => row.symbol, cell: (row) => row.symbol },
+  { id: "side", title: "Side", width: 40, card: "head", value: (row) => row.side, cell: (row) => html`<${Side} side=${row.side} />` },
+  { id: "role", title: "Role", width: 68, card: "head", tip: "SL, TP and OCO rest at the exchange and protect a trade", value: roleOf, cell: roleOf },
+  { id: "type", title: "Type", width: 62, value: (row) => row.order_type, cell: (row) => words(row.order_type) + (row.post_only ? " post" : "") },
+  { id: "limit", title: "Limit", width: 84, right: true, card: "main", value: (row) => number(row.limit_price), cell: (row) => price(row.limit_price) },
+  { id: "size", title: "Size", width: 96, right: true, card: "main", value: (row) => number(row.base_size), cell: sizeOf, cellTip: (row) => quantity(row.base_size) },
   {
-    id: "filled", title: "Filled", width: 76, right: true, card: "main",
+    id: "filled", title: "Filled", width: 56, right: true, card: "main",
     value: (row) => number(row.filled_fraction),
     cell: (row) => percent(row.filled_fraction, { places: 1 }),
     cellTip: (row) => quantity(row.filled_size),
   },
   {
-    id: "distance", title: "To touch", width: 84, right: true,
+    id: "distance", title: "To touch", width: 66, right: true,
     tip: "How far the limit is behind its side's best price, in percent of that",
     value: (row) => number(row.distance_to_touch),
     cell: (row) => percent(row.distance_to_touch),
     cellTip: (row) => `bid ${price(row.bid)}, ask ${price(row.ask)}`,
   },
   {
-    id: "state", title: "State", width: 128, card: "head",
+    id: "state", title: "State", width: 112, card: "head",
     tip: "UNKNOWN: it was sent, and its outcome is being asked for",
     value: shownState,
     cell: (row) => html`<${State} state=${shownState(row)} />`,
   },
-  { id: "attempt", title: "Attempt", width: 70, right: true, value: (row) => row.attempts, cell: (row) => String(row.attempts) },
-  { id: "trigger", title: "Trigger", width: 110, value: (row) => row.trigger, cell: (row) => row.trigger },
-  { id: "source", title: "Source", width: 100, value: (row) => row.source, cell: (row) => row.source || NONE },
-  { id: "trade", title: "Trade", width: 80, value: (row) => tradeOf(row), cell: (row) => html`<${TradeKey} id=${tradeOf(row)} />` },
-  { id: "age", title: "Age", width: 84, right: true, grow: true, card: "main", value: (row) => -Date.parse(row.received_at), cell: (row) => html`<${Age} at=${row.received_at} />` },
+  { id: "attempt", title: "Attempt", width: 62, right: true, value: (row) => row.attempts, cell: (row) => String(row.attempts) },
+  { id: "trigger", title: "Trigger", width: 100, value: (row) => row.trigger, cell: (row) => row.trigger },
+  { id: "source", title: "Source", width: 70, value: (row) => row.source, cell: (row) => row.source || NONE },
+  { id: "trade", title: "Trade", width: 70, value: (row) => tradeOf(row), cell: (row) => html`<${TradeKey} id=${tradeOf(row)} />` },
+  { id: "age", title: "Age", width: 70, right: true, grow: true, card: "main", value: (row) => -Date.parse(row.received_at), cell: (row) => html`<${Age} at=${row.received_at} />` },
 ];
 
 /** @type {Column} */
-const ACTIONS = { id: "actions", title: "", width: 76, right: true, card: "head", cell: (row) => html`<${Cancel} row=${row} />` };
+const ACTIONS = { id: "actions", title: "", width: 64, right: true, card: "head", cell: (row) => html`<${Cancel} row=${row} />` };
 const WITH_ACTIONS = [...COLUMNS, ACTIONS];
 
 /** @param {{row: OrderRow}} props */
