@@ -86,6 +86,39 @@ async def test_a_new_order_comes_by_itself_and_is_cancelled(desk: PageDesk) -> N
     await seen.context.close()
 
 
+async def test_a_trade_is_closed_by_its_button(desk: PageDesk) -> None:
+    """Close asks with the size, the bid and the result to expect; confirmed, the trade is sold once, in the person's
+    name, and leaves the open trades.
+    """
+    trade = await desk.system.start(market_buy(desk.system.account, "0.01"))
+    await trade.until_protected()
+    seen = await desk.open()
+    await seen.tab("Trades & P&L")
+    await seen.row(trade.key).wait_for()
+    await desk.price("50010")
+    await desk.price("50020")
+    await seen.cell(trade.key, "actions").get_by_role("button", name="Close").click()
+    dialog = seen.page.get_by_role("dialog")
+    for text in ("0.01", "50,020", "Expected result", "500.20 USD"):
+        await expect(dialog).to_contain_text(text)
+    await dialog.get_by_label("Note for the record").fill("enough")
+    await seen.confirm("Sell at MARKET")
+    await expect(seen.row(trade.key)).to_have_count(0)
+
+    async def closed() -> bool:
+        return bool(await desk.system.value("SELECT state = 'CLOSED' FROM trades WHERE entry_key = $1", trade.key))
+
+    await eventually(closed, what="the trade is closed")
+    given = await desk.system.rows(
+        "SELECT given_by, note FROM commands WHERE subject = $1 AND kind = 'close'", trade.key
+    )
+    assert [tuple(row.values()) for row in given] == [("owner (API)", "enough")]
+    sells = await desk.system.rows("SELECT 1 FROM orders WHERE role = 'EXIT' AND entry_key = $1", trade.key)
+    assert len(sells) == 1
+    seen.assert_clean()
+    await seen.context.close()
+
+
 async def test_halt_and_resume_are_seen_by_everybody(desk: PageDesk) -> None:
     """Halt marks every open page; resume requires exactly its word."""
     seen, other = await desk.open(), await desk.open(user="vera")
@@ -173,8 +206,9 @@ async def test_on_a_phone_nothing_is_wider_than_the_screen(desk: PageDesk, schem
     key = await resting(desk, "35000" if scheme == "light" else "35500")
     seen = await desk.open(width=390, height=844, scheme=scheme)
     await seen.page.locator(f'.line.card[data-key="{key}"]').wait_for()
-    for tab in ("Open Orders", "Executed Orders"):
+    for tab in ("Open Orders", "Executed Orders", "Trades & P&L", "Monitoring", "Throttle/Audit"):
         await seen.tab(tab)
+        await expect(seen.page.get_by_text("Loading …")).to_have_count(0)
         wide = await seen.page.evaluate("document.scrollingElement.scrollWidth")
         assert wide <= 390, tab
     seen.assert_clean()

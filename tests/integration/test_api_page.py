@@ -116,7 +116,14 @@ def test_the_lock_has_a_digest_of_every_library_and_no_address_of_a_registry() -
 def test_npm_that_fails_is_told_in_one_sentence(tmp_path: Path) -> None:
     """npm's first complaint is the reason, without its codes."""
     log = tmp_path / "log"
-    log.write_text("npm error code ENOTFOUND\nnpm error errno ENOTFOUND\nnpm error network request failed\n")
+    codes = (
+        "code ENOTFOUND",
+        "syscall getaddrinfo",
+        "errno ENOTFOUND",
+        "network request failed",
+        "A complete log of …",
+    )
+    log.write_text("".join(f"npm error {line}\n" for line in codes))
     assert page_libraries._reason(log) == "network request failed"
     log.write_text("")
     assert page_libraries._reason(log) == "no message"

@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -132,6 +133,19 @@ class PageDesk:
         if logged_in:
             await page.locator(".shell").wait_for()
         return seen
+
+    async def price(self, bid: str, *, symbol: str = "BTC-USD") -> None:
+        """Move the market, and keep the price as the role strategy does, which doesn't run here."""
+        await self.system.price(bid, symbol=symbol)
+        await self.system.pool.execute(
+            """INSERT INTO market_prices AS known (account, symbol, price, bid, ask, change_24h, at)
+               VALUES ($1, $2, $3::numeric, $3::numeric, $3::numeric + 1, 0, now())
+               ON CONFLICT (account, symbol) DO UPDATE
+               SET price = excluded.price, bid = excluded.bid, ask = excluded.ask, at = excluded.at""",
+            self.system.account,
+            symbol,
+            Decimal(bid),
+        )
 
     async def rows(self, path: str, **parameters: str) -> list[dict[str, Any]]:
         """All rows of a list of the API."""

@@ -121,9 +121,10 @@ export function workflowAddress(id) {
  */
 export function tradeAt(row, price) {
   const { bid, at } = price;
-  if (bid === null || row.bid === bid || row.state === "CLOSED") return row;
+  // Without an earlier bid the numbers that depend on it are not known either.
+  if (bid === null || row.bid === null || row.bid === bid || row.state === "CLOSED") return row;
   const found = { ...row, bid, price_at: at };
-  if (row.unrealised_pnl !== null && row.bid !== null) {
+  if (row.unrealised_pnl !== null) {
     found.unrealised_pnl = add(row.unrealised_pnl, multiply(row.remaining, subtract(bid, row.bid)));
     const cost = multiply(row.remaining, row.entry_price ?? "0");
     found.would_gain_fraction = divide(found.unrealised_pnl, cost);

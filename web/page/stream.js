@@ -20,6 +20,7 @@ const HIDDEN_MS = 30_000;
 const RETRY_MS = 5_000;
 const SUMMARY_MS = 10_000;
 const IMPATIENT_MS = 700;
+const FIRST_PRICE_MS = 3_000;
 const EVENTS = 500;
 
 /** @type {EventSource | null} */
@@ -30,9 +31,11 @@ let reads = 0; // of the lists; an older one that comes late is not taken
 /** @type {Array<() => void> | null} changes that wait until the lists have arrived */
 let waiting = null;
 let summaryRead = -Infinity;
+let listsRead = -Infinity;
 let retries = 0;
 let hidden = 0;
 let impatient = 0;
+let firstPrice = 0;
 
 /** Follow the stream as long as somebody is logged in. Called once. */
 export function follow() {
@@ -128,6 +131,7 @@ function again() {
 /** Read everything that is open, and the newest events. */
 async function readLists() {
   clearTimeout(impatient);
+  listsRead = performance.now();
   reads += 1;
   const own = reads;
   waiting ??= [];
@@ -182,6 +186,15 @@ function priced(found) {
   prices.apply({ changed: found });
   openOrders.apply({ changed: moved(openOrders.rows, by, orderAt) });
   openTrades.apply({ changed: moved(openTrades.rows, by, tradeAt) });
+  // The first price of a product: what its trades would gain depends on their cost, which only the API knows.
+  const first = openTrades.rows.some((row) => row.bid === null && by.get(row.symbol)?.bid);
+  if (first && !firstPrice) {
+    const soon = Math.max(listsRead + FIRST_PRICE_MS - performance.now(), 0);
+    firstPrice = setTimeout(() => {
+      firstPrice = 0;
+      if (source) readLists();
+    }, soon);
+  }
 }
 
 /**

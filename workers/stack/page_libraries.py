@@ -29,6 +29,8 @@ NODE_VERSION = "24.19.0"
 _NPM_TIMEOUT_S = 120.0
 _NODE_TIMEOUT_S = 300.0
 _WHOLE = ".complete"
+_CODES = frozenset({"code", "errno", "syscall", "address", "port", "type", "A"})
+"""First words of npm's lines that say nothing to people; A begins the one about its log, which is not kept."""
 
 
 def find() -> Path | None:
@@ -131,9 +133,9 @@ def _digest() -> str:
 
 
 def _reason(log: Path) -> str:
-    """npm's first complaint, without its codes."""
+    """npm's first complaint in words, without its codes."""
     lines = [line.removeprefix("npm error").strip() for line in log.read_text(errors="replace").splitlines()]
-    found = [line for line in lines if line and not line.startswith(("code ", "errno ", "A complete log"))]
+    found = [line for line in lines if line and line.split()[0] not in _CODES]
     return found[0] if found else "no message"
 
 
