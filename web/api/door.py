@@ -1,8 +1,8 @@
-"""The door of the API: every request passes here first, and nothing behind it is reached by who has not proven himself.
+"""The access control of the API: every request is checked here before the application sees it.
 
-Whose request it is (Host, Origin, Sec-Fetch: `domain.browser`), how large, whether as JSON, who asks (the session's
-cookie, or a program's token), the session's X-CSRF, and whether the role may act. Closed by default: a new address
-needs a log-in, and everything but reading needs the role trade.
+Checked are, in this order: which page sends it (Host, Origin, Sec-Fetch: `domain.browser`), that its body is JSON, who
+asks (the session's cookie or a program's token), the session's X-CSRF, the role, and the body's size. Closed by
+default: a new address needs a log-in, and everything but reading needs the role trade.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ from web.api.sessions import OneTimeLink, Sessions
 from web.refusals import Refused
 from web.strangers import Tally, address_of
 
-__all__ = ["CSRF_HEADER", "PAGE_FILES", "Door", "DoorTerms", "caller_of", "policy_with"]
+__all__ = [
+    "CSRF_HEADER",
+    "PAGE_FILES",
+    "Application",
+    "Door",
+    "DoorTerms",
+    "Message",
+    "Receive",
+    "Send",
+    "caller_of",
+    "policy_with",
+]
 
 CSRF_HEADER = "X-CSRF"
 MOST_BYTES = 16_384
@@ -64,11 +75,13 @@ _POLICY = policy_with().encode()
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+"""An ASGI application."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoorTerms:
-    """Where the page is found and who may come in.
+    """The page's addresses and who may log in.
 
     `origins` are the page's own (`http://127.0.0.1:8790`); `cookie` is the session's name, with the port in it, since
     a browser sends one host's cookies to all its ports.
@@ -85,7 +98,7 @@ class DoorTerms:
 class Door:
     """An ASGI application around `app`."""
 
-    app: Callable[[Message, Receive, Send], Awaitable[None]]
+    app: Application
     terms: DoorTerms
     sessions: Sessions
     link: OneTimeLink | None = None
@@ -111,11 +124,11 @@ class Door:
         await self.app(scope, receive, guarded)
 
     def address(self, request: Request) -> str:
-        """Where a request comes from, for counting."""
+        """The address that a request comes from, for counting and for the log."""
         return address_of(request, behind_proxy=self.terms.behind_proxy)
 
     def _let_in(self, request: Request) -> Caller | None:
-        """Who asks; None where that need not be known. Raises Refused."""
+        """The caller; None where no log-in is needed. Raises Refused."""
         method, path, reads = request.method, request.url.path, request.method in _SAFE
         if reads and path == _ALIVE:
             return None
@@ -130,7 +143,7 @@ class Door:
             return None
         caller = self._program(token.strip(), request) if by_token else self._person(request, reads=reads)
         if not reads and not caller.may_trade and path not in _OF_EVERY_ROLE:
-            raise Refused(403, "ROLE_MAY_NOT", f"{caller.name} has the role view, which reads and changes nothing.")
+            raise Refused(403, "ROLE_MAY_NOT", f"{caller.name} has the role view, which can only read.")
         return caller
 
     def _person(self, request: Request, *, reads: bool) -> Caller:
@@ -139,22 +152,20 @@ class Door:
             raise Refused(401, "NOT_LOGGED_IN", _LOG_IN)
         given = request.headers.get(CSRF_HEADER, "")
         if not reads and not hmac.compare_digest(given.encode("utf-8", "replace"), session.csrf.encode()):
-            raise Refused(
-                403, "NO_CSRF", f"An action brings the header {CSRF_HEADER} with the value that /api/session gives."
-            )
+            raise Refused(403, "NO_CSRF", f"An action needs the header {CSRF_HEADER} with the value from /api/session.")
         return Caller(session.user, Role(session.role), session)
 
     def _program(self, token: str, request: Request) -> Caller:
-        """Tokens can't be guessed, so a good one is taken whatever others tried at its address."""
+        """Tokens can't be guessed, so a valid one is accepted however often others at its address have failed."""
         program = program_with(token, self.terms.programs)
         if program is None:
             self.failures.begin([f"token {self.address(request)}"])
-            raise Refused(401, "BAD_TOKEN", "This bearer token is none of the programs' in [api.programs].")
+            raise Refused(401, "BAD_TOKEN", "No program in [api.programs] has this bearer token.")
         return Caller(program.name, program.role)
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks, behind the door."""
+    """Who asks. Raises Refused(401) where no log-in was needed to get here."""
     caller: Caller | None = request.scope["caller"]
     if caller is None:
         raise Refused(401, "NOT_LOGGED_IN", _LOG_IN)
@@ -182,7 +193,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """What the application reads: the body, then whatever follows (its end)."""
+    """What the application reads: the body, then what follows it (the end of the connection)."""
     given = False
 
     async def read() -> Message:
@@ -196,7 +207,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send, *, private: bool) -> Send:
-    """Every answer forbids what a page could be made to do, and those of the API are kept nowhere."""
+    """Security headers on every answer; answers of the API are not stored by browsers or proxies."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""What the page reads: orders, trades, figures, the market and how the account stands."""
+"""What the page reads: orders, trades, figures, candles, the account's standing, events and actions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
+from starlette.requests import Request
+from starlette.responses import Response
 
 from web.api.cursors import cursor_of, place_of
 from web.api.explained import add_explanations, explained_order, explained_trade
 from web.api.plain import PlainJson
 from web.api.problems import RESPONSES
-from web.api.rows import EventRow, OrderKind, OrderRow, Page, Severity, Side, TradeRow
+from web.api.rows import ActionRow, EventRow, OrderKind, OrderRow, Page, Severity, Side, TradeRow
 from web.api.sources import Sources
+from web.api.tables import CSV_RESPONSE, Form, Listing
 from web.refusals import Refused
 from web.views import lists as views
+from web.views.actions import actions, described_action
 from web.views.standing import equity, market_of, newest_runs, newest_signals_of_all, notice_targets, read_standing
 from web.views.trades import described_story, read_story
 
@@ -24,6 +28,9 @@ __all__ = ["Sources", "event_line", "read_routes"]
 By = Literal["all", "day", "hour", "symbol", "trigger", "exit", "score"]
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows of a page")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before, with the same filters")]
+Shape = Annotated[
+    Form, Query(alias="format", description="csv: all rows, in CSV (also by `Accept: text/csv`); limit does not apply")
+]
 Symbol = Annotated[str | None, Query(max_length=40, description="a product, such as BTC-USD")]
 Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone")]
 _NOTHING = "There is no such {} in this account."
@@ -43,57 +50,60 @@ def read_routes(sources: Sources) -> APIRouter:
 def _orders(router: APIRouter, sources: Sources) -> None:
     ledger, account = sources.ledger, sources.account
 
-    @router.get("/api/open-orders", operation_id="open_orders", response_model=Page[OrderRow], tags=["orders"])
+    @router.get(
+        "/api/open-orders",
+        operation_id="open_orders",
+        response_model=Page[OrderRow],
+        responses=CSV_RESPONSE,
+        tags=["orders"],
+    )
     async def open_orders(
+        request: Request,
         symbol: Symbol = None,
         side: Side | None = None,
         kind: OrderKind | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
+        form: Shape = None,
+    ) -> dict[str, Any] | Response:
         """Orders that have not ended, the newest first."""
-        filters = {"list": "open", "symbol": symbol, "side": side, "kind": kind}
-        place = place_of(cursor, filters, datetime, str)
-        rows = await views.open_orders(
-            ledger,
-            account,
-            symbol=symbol,
-            side=side,
-            kind=kind,
-            after=views.Place(*place) if place else None,
-            limit=limit + 1,
-        )
-        lines = [views.described_order_line(row) for row in rows[:limit]]
-        more = len(rows) > limit
-        last = cursor_of(filters, lines[-1]["received_at"], lines[-1]["order_key"]) if more else None
-        return {"items": lines, "next_cursor": last}
+        filters = {"symbol": symbol, "side": side, "kind": kind}
 
-    @router.get("/api/executed-orders", operation_id="executed_orders", response_model=Page[OrderRow], tags=["orders"])
+        async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
+            place = views.Place(*after) if after else None
+            rows = await views.open_orders(ledger, account, **filters, after=place, limit=most)
+            return [views.described_order_line(row) for row in rows]
+
+        found = Listing("open-orders", OrderRow, filters, ("received_at", "order_key"), read)
+        return await found.answer(request, form, cursor, limit)
+
+    @router.get(
+        "/api/executed-orders",
+        operation_id="executed_orders",
+        response_model=Page[OrderRow],
+        responses=CSV_RESPONSE,
+        tags=["orders"],
+    )
     async def executed_orders(
+        request: Request,
         symbol: Symbol = None,
         side: Side | None = None,
         kind: OrderKind | None = None,
         state: Literal["FILLED", "CANCELLED", "EXPIRED", "REJECTED", "FAILED"] | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
-        """Orders that have ended, however, by when they did, the last first."""
-        filters = {"list": "executed", "symbol": symbol, "side": side, "kind": kind, "state": state}
-        place = place_of(cursor, filters, datetime, str)
-        rows = await views.ended_orders(
-            ledger,
-            account,
-            symbol=symbol,
-            side=side,
-            kind=kind,
-            state=state,
-            after=views.Place(*place) if place else None,
-            limit=limit + 1,
-        )
-        lines = [views.described_order_line(row) for row in rows[:limit]]
-        more = len(rows) > limit
-        last = cursor_of(filters, lines[-1]["ended_at"], lines[-1]["order_key"]) if more else None
-        return {"items": lines, "next_cursor": last}
+        form: Shape = None,
+    ) -> dict[str, Any] | Response:
+        """Orders that have ended, whatever the end, the last first."""
+        filters = {"symbol": symbol, "side": side, "kind": kind, "state": state}
+
+        async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
+            place = views.Place(*after) if after else None
+            rows = await views.ended_orders(ledger, account, **filters, after=place, limit=most)
+            return [views.described_order_line(row) for row in rows]
+
+        found = Listing("executed-orders", OrderRow, filters, ("ended_at", "order_key"), read)
+        return await found.answer(request, form, cursor, limit)
 
     @router.get("/api/orders/{key}", operation_id="order", tags=["orders"])
     async def order(key: str) -> PlainJson:
@@ -107,31 +117,31 @@ def _orders(router: APIRouter, sources: Sources) -> None:
 def _trades(router: APIRouter, sources: Sources) -> None:
     ledger, account = sources.ledger, sources.account
 
-    @router.get("/api/trades", operation_id="trades", response_model=Page[TradeRow], tags=["trades"])
+    @router.get(
+        "/api/trades", operation_id="trades", response_model=Page[TradeRow], responses=CSV_RESPONSE, tags=["trades"]
+    )
     async def trades(
+        request: Request,
         state: Literal["open", "closed"] = "open",
         symbol: Symbol = None,
         trigger: Annotated[str | None, Query(max_length=100)] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
-        """Trades: open ones by when they were opened, closed ones by when they closed, the last first."""
-        filters = {"list": "trades", "state": state, "symbol": symbol, "trigger": trigger}
-        place = place_of(cursor, filters, datetime, str)
-        rows = await views.trades_of(
-            ledger,
-            account,
-            closed=state == "closed",
-            symbol=symbol,
-            trigger=trigger,
-            after=views.Place(*place) if place else None,
-            limit=limit + 1,
-        )
-        alone = await sources.unwatched({row["symbol"] for row in rows if row["state"] != "CLOSED"})
-        lines = [views.described_trade_line(row, alone) for row in rows[:limit]]
-        at = "closed_at" if state == "closed" else "opened_at"
-        last = cursor_of(filters, lines[-1][at], lines[-1]["entry_key"]) if len(rows) > limit else None
-        return {"items": lines, "next_cursor": last}
+        form: Shape = None,
+    ) -> dict[str, Any] | Response:
+        """Trades: open ones by when they were opened, closed ones by when they were closed, the last first."""
+        closed = state == "closed"
+        filters = {"symbol": symbol, "trigger": trigger}
+
+        async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
+            place = views.Place(*after) if after else None
+            rows = await views.trades_of(ledger, account, closed=closed, **filters, after=place, limit=most)
+            alone = await sources.unwatched({row["symbol"] for row in rows if row["state"] != "CLOSED"})
+            return [views.described_trade_line(row, alone) for row in rows]
+
+        at = "closed_at" if closed else "opened_at"
+        found = Listing(f"{state}-trades", TradeRow, filters, (at, "entry_key"), read)
+        return await found.answer(request, form, cursor, limit)
 
     @router.get("/api/trades/{key}", operation_id="trade", tags=["trades"])
     async def trade(key: str) -> PlainJson:
@@ -151,14 +161,14 @@ def _figures(router: APIRouter, sources: Sources) -> None:
 
     @router.get("/api/pnl", operation_id="pnl", tags=["figures"])
     async def pnl(by: By = "all", since: Moment = None, until: Moment = None) -> PlainJson:
-        """Figures of closed trades in groups, each currency for itself, as `bottrader report` has them."""
+        """Figures of closed trades in groups, separately by currency, as `bottrader report` computes them."""
         return PlainJson({"by": by, "groups": await sources.groups(by, since, until)})
 
     @router.get("/api/equity", operation_id="equity", tags=["figures"])
     async def equity_over_time(
         bucket: Literal["hour", "day", "week", "month"] = "day", since: Moment = None, until: Moment = None
     ) -> PlainJson:
-        """What closed trades brought, summed up over time, and how far that is below its highest point."""
+        """The cumulated result of closed trades over time, and its drawdown."""
         return PlainJson({"bucket": bucket, "series": await equity(ledger, account, bucket, since, until)})
 
     @router.get("/api/candles/{symbol}", operation_id="candles", tags=["figures"])
@@ -180,7 +190,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
 
     @router.get("/api/monitoring/summary", operation_id="summary", tags=["monitoring"])
     async def summary() -> PlainJson:
-        """How the account stands: counts, the day's result against its limits, switch, incidents, streams, signals."""
+        """The account's standing: counts, the day's result against its limits, switch, incidents, streams, signals."""
         standing = await read_standing(ledger, account, sources.streams, sources.unwatched)
         incidents = await views.events(ledger, account, only_open=True, limit=100)
         signals = await newest_signals_of_all(ledger, account, 50)
@@ -208,7 +218,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> dict[str, Any]:
-        """Every event that people are to know, told or not, the newest first."""
+        """Events that people are notified of, whether a message was sent or not, the newest first."""
         filters = {"list": "events", "kind": kind, "severity": severity, "only_open": only_open}
         place = place_of(cursor, filters, int)
         rows = await views.events(
@@ -223,6 +233,23 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
         last = cursor_of(filters, rows[limit - 1]["id"]) if len(rows) > limit else None
         return {"items": [event_line(row) for row in rows[:limit]], "next_cursor": last}
 
+    @router.get("/api/actions", operation_id="actions", response_model=Page[ActionRow], tags=["monitoring"])
+    async def actions_by_the_api(
+        by: Annotated[str | None, Query(max_length=100)] = None,
+        kind: Annotated[str | None, Query(max_length=100)] = None,
+        subject: Annotated[str | None, Query(max_length=100)] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        """What was done by the API: who asked for what and what was answered, the newest first."""
+        filters = {"list": "actions", "by": by, "kind": kind, "subject": subject}
+        place = place_of(cursor, filters, datetime, str, str)
+        rows = await actions(ledger, account, by=by, kind=kind, subject=subject, after=place, limit=limit + 1)
+        lines = [described_action(row) for row in rows[:limit]]
+        last = lines[-1] if len(rows) > limit else None
+        cut = None if last is None else cursor_of(filters, last["at"], last["by"], last["key"])
+        return {"items": lines, "next_cursor": cut}
+
 
 def event_line(row: Any) -> dict[str, Any]:
     """An event as `EventRow` has it."""
@@ -230,5 +257,5 @@ def event_line(row: Any) -> dict[str, Any]:
 
 
 def _key(given: str) -> str:
-    """A whole key as text that can be looked for; nothing else is one."""
+    """The key if it has the form of one, else a text that no row has."""
     return given if len(given) == 32 and given.isascii() and given.isalnum() else ""

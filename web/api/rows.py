@@ -9,7 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from web.api.plain import Number
 
-__all__ = ["AuditRow", "AuditSource", "EventRow", "OrderKind", "OrderRow", "Page", "Severity", "Side", "TradeRow"]
+__all__ = [
+    "ActionRow",
+    "AuditRow",
+    "AuditSource",
+    "EventRow",
+    "OrderKind",
+    "OrderRow",
+    "Page",
+    "Severity",
+    "Side",
+    "TradeRow",
+]
 
 Row = TypeVar("Row")
 Side = Literal["BUY", "SELL"]
@@ -181,3 +192,19 @@ class AuditRow(_Shown):
     resolved_at: datetime | None
     messages: int = Field(description="that were sent of it")
     targets: int = Field(description="to how many they went")
+
+
+class ActionRow(_Shown):
+    """An action that somebody asked for by the API."""
+
+    at: datetime
+    by: str = Field(description="who asked: the user or program, such as `ana (API)`")
+    kind: str = Field(description="cancel, close, stops, flatten, halt, resume or resolve")
+    subject: str | None = Field(description="the order's or trade's key, or the incident's number; null: the account")
+    symbol: str | None = Field(description="of the order or trade")
+    note: str | None
+    status: int | None = Field(description="of the answer; null: there is none yet")
+    accepted: bool | None = Field(description="null: there is no answer yet")
+    code: str | None = Field(description="of a refusal")
+    sentence: str | None = Field(description="what was answered")
+    answered_at: datetime | None
