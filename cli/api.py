@@ -63,7 +63,8 @@ def serve(
     if not on_loopback:
         _require_protection(settings)
     address = listen_at(host or asked.host, asked.port if port is None else port, "api")
-    terms = door_terms(settings, int(address.getsockname()[1]), users, programs)
+    listening = address.getsockname()
+    terms = door_terms(settings, int(listening[1]), users, programs, str(listening[0]))
     link = None if not on_loopback else Path(link_file) if link_file else True
     page = _page(terms, has_link=link is not None, fetch=not no_fetch)
     uvloop.run(_serve(settings, sources, terms, address, link, page))
@@ -200,13 +201,17 @@ def _stop(streams: "Streams", server: "WebServer") -> None:
 
 
 def door_terms(
-    settings: "Settings", port: int, users: "tuple[User, ...]", programs: "tuple[Program, ...]"
+    settings: "Settings",
+    port: int,
+    users: "tuple[User, ...]",
+    programs: "tuple[Program, ...]",
+    address: str = "127.0.0.1",
 ) -> "DoorTerms":
-    """Where the page is found, and who may come in."""
+    """The page's addresses and who may log in. `address` is the IP address that the server listens on."""
     from domain.browser import own_hosts
     from web.api.door import DoorTerms
 
-    own = tuple(f"http://{host}" for host in own_hosts(port))
+    own = tuple(f"http://{host}" for host in own_hosts(port, address))
     origins = (settings.api.origin,) if settings.api.origin else own
     return DoorTerms(origins, f"__Host-bottrader-{port}", users, programs, behind_proxy=settings.api.behind_proxy)
 

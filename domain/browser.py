@@ -7,30 +7,24 @@ can't forge these headers. So every request that isn't exactly from our own page
 
 from collections.abc import Collection, Mapping
 
-__all__ = ["foreign", "own_hosts", "refusal"]
+__all__ = ["foreign", "own_hosts"]
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _FOREIGN = frozenset({"cross-site", "same-site"})
 
 
-def own_hosts(port: int) -> tuple[str, str]:
-    """The two ways in which our own address is written in a Host header."""
-    return f"127.0.0.1:{port}", f"localhost:{port}"
-
-
-def refusal(method: str, headers: Mapping[str, str], port: int) -> str | None:
-    """Why a request to our `port` on this machine is refused, in one sentence; None for one of our own page or of the
-    address bar. See `foreign`.
-    """
-    return foreign(method, headers, [f"http://{host}" for host in own_hosts(port)])
+def own_hosts(port: int, address: str = "127.0.0.1") -> tuple[str, str]:
+    """The two ways in which our own address on this machine is written in a Host header; `address` is an IP address."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}", f"localhost:{port}"
 
 
 def foreign(method: str, headers: Mapping[str, str], origins: Collection[str], *, by_token: bool = False) -> str | None:
-    """Why a request is refused that comes to a page whose own origins these are, in one sentence; None: it isn't.
+    """Why a request to a page with these origins is refused, in one sentence; None if it is that page's own or comes
+    from the address bar.
 
     `headers` must look names up case-insensitively. A link on a foreign page may open ours in a top-level window, which
     changes nothing; every other request from a foreign page is refused, including pages on another port. `by_token`: a
-    program asks, which need not say for whom; a page could not send its token without asking first.
+    program asks, which need not send an Origin; a page could not send a token without asking first (CORS).
     """
     host = headers.get("Host")
     own = [origin for origin in origins if origin.partition("://")[2] == host]

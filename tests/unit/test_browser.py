@@ -3,15 +3,16 @@
 import pytest
 from multidict import CIMultiDict
 
-from domain.browser import refusal
+from domain.browser import foreign, own_hosts
 
 OWN = {"Host": "127.0.0.1:8233"}
+ORIGINS = [f"http://{host}" for host in own_hosts(8233)]
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
 def refused(method: str, headers: dict[str, str]) -> bool:
     """Whether it is refused on port 8233."""
-    return refusal(method, CIMultiDict(headers), 8233) is not None
+    return foreign(method, CIMultiDict(headers), ORIGINS) is not None
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,13 @@ def test_our_own_page_and_the_address_bar_are_answered(method: str, headers: dic
 def test_everything_else_is_refused(method: str, headers: dict[str, str]) -> None:
     """A rebound name, another origin, another port's page, a frame, and a change without an origin are refused."""
     assert refused(method, headers)
+
+
+def test_an_address_of_ipv6_is_written_in_brackets() -> None:
+    """A server that listens on ::1 is found by that address as a browser writes it, and by no other machine's name."""
+    own = [f"http://{host}" for host in own_hosts(8790, "::1")]
+    assert own == ["http://[::1]:8790", "http://localhost:8790"]
+    asked = CIMultiDict({"Host": "[::1]:8790", "Origin": "http://[::1]:8790"})
+    assert foreign("POST", asked, own) is None
+    assert foreign("GET", CIMultiDict({"Host": "127.0.0.1:8790"}), own) is not None
+    assert foreign("POST", CIMultiDict({"Host": "[::1]:8790", "Origin": "http://[::1]:8791"}), own) is not None
