@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+import structlog
 from fastapi import APIRouter
 
 from tests.support.api import PASSWORD, TRADER, VIEWER, Api, api_on
 from web.api.sessions import Sessions
 
 acted: list[str] = []
+
+
+def ipv6() -> bool:
+    """Whether this machine has IPv6 on its loopback."""
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 router = APIRouter()
 
 
@@ -39,7 +53,9 @@ async def api() -> AsyncIterator[Api]:
         yield found
 
 
-@pytest.mark.parametrize("path", ["/api/session", "/api/probe", "/api/openapi.json", "/api/none", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/api/session", "/api/session/check", "/api/probe", "/api/openapi.json", "/api/none", "/docs"]
+)
 async def test_nothing_is_read_without_a_log_in(api: Api, path: str) -> None:
     """Every address but the page's own answers 401 in one form, whether there is something behind it or not."""
     answer = await api.http.get(path)
@@ -210,3 +226,70 @@ async def test_the_schema_says_what_there_is(api: Api) -> None:
     assert {"/api/login", "/api/logout", "/api/session"} <= set(schema["paths"])
     assert "Problem" in schema["components"]["schemas"]
     assert set(schema["components"]["securitySchemes"]) == {"session", "csrf", "bearer"}
+
+
+async def test_a_proxy_in_front_of_another_page_asks_who_is_logged_in(api: Api) -> None:
+    """Asked as a reverse proxy asks (docs/api.md), with the caller's cookie or token and without its Origin: 204 for
+    who is logged in and has the role, else 401 or 403, whatever page the request was meant for.
+    """
+    forwarded = {"X-Forwarded-Method": "POST", "X-Forwarded-Uri": "/api/v1/namespaces", "Sec-Fetch-Site": "same-origin"}
+    async with api.page() as page, api.program(VIEWER) as viewer:
+        for role in ("view", "trade"):
+            told = await page.http.get("/api/session/check", params={"role": role}, headers=forwarded)
+            assert (told.status_code, told.content) == (204, b"")
+            assert (told.headers["x-user"], told.headers["x-role"]) == ("owner", "trade")
+        assert (await viewer.get("/api/session/check", headers=forwarded)).status_code == 204
+        refused = await viewer.get("/api/session/check", params={"role": "trade"}, headers=forwarded)
+        assert (refused.status_code, refused.json()["code"]) == (403, "ROLE_MAY_NOT")
+        assert (await viewer.get("/api/session/check", params={"role": "root"})).status_code == 422
+        assert (await api.http.get("/api/session/check", headers=forwarded)).status_code == 401
+        # Were its Origin not taken out, only this page's own would pass.
+        foreign = await page.http.get("/api/session/check", headers={"Origin": "https://bot.example:8443"})
+        assert (foreign.status_code, foreign.json()["code"]) == (403, "FOREIGN_REQUEST")
+        await page.post("/api/logout")
+        assert (await page.http.get("/api/session/check", headers=forwarded)).status_code == 401
+
+
+async def test_log_ins_are_in_the_log_without_what_was_typed(api: Api) -> None:
+    """Log-ins, log-outs and failures are lines with user, way and address; a password or an unknown name is in none."""
+    with structlog.testing.capture_logs() as lines:
+        async with api.page() as page:
+            await page.post("/api/logout")
+        for user, password in (("ana", PASSWORD), ("ana", "typed-W0rd"), ("typed-N4me", "typed-W0rd")):
+            given = {"user": user, "password": password}
+            await api.http.post("/api/login", json=given, headers={"Origin": api.origin})
+        await api.http.get("/login", params={"token": "typed-T0ken"})
+    told = [(line["event"], line.get("user"), line.get("way"), line.get("address")) for line in lines]
+    assert [line for line in told if line[0] != "api_log_in_failed"] == [
+        ("api_logged_in", "owner", "link", "127.0.0.1"),
+        ("api_logged_out", "owner", None, "127.0.0.1"),
+        ("api_logged_in", "ana", "password", "127.0.0.1"),
+        ("api_log_in_refused", "ana", "password", "127.0.0.1"),
+        *[line for line in told if line[0] == "api_turned_away"],
+    ]
+    assert any(line[0] == "api_log_in_failed" for line in told)
+    assert not any(word in str(lines) for word in ("typed-", PASSWORD))
+
+
+async def test_a_restart_logs_everybody_out(api: Api) -> None:
+    """A session of another process opens nothing: sessions are stored nowhere. A program's token goes on."""
+    async with api.page() as page:
+        cookie = page.http.headers["cookie"]
+    async with api_on(routers=[router]) as restarted:
+        name, _, value = cookie.partition("=")
+        assert name == f"__Host-bottrader-{api.port}"
+        moved = {"Cookie": f"__Host-bottrader-{restarted.port}={value}"}
+        assert (await restarted.http.get("/api/probe", headers=moved)).status_code == 401
+        async with restarted.program(VIEWER) as viewer:
+            assert (await viewer.get("/api/probe")).status_code == 200
+
+
+@pytest.mark.skipif(not ipv6(), reason="this machine has no IPv6 on its loopback")
+async def test_it_is_reached_by_ipv6_loopback() -> None:
+    """On ::1 the page is served at http://[::1]:<port>, whose link logs in and whose own requests act."""
+    async with api_on(routers=[router], host="::1") as six:
+        assert six.origin == f"http://[::1]:{six.port}"
+        async with six.page() as page:
+            assert (await page.post("/api/probe")).json() == {"done": True}
+            other = await page.http.get("/api/session", headers={"Host": f"127.0.0.1:{six.port}"})
+            assert other.status_code == 403

@@ -89,15 +89,18 @@ async def api_on(
     account: str = "main",
     stop: Callable[[], None] = lambda: None,
     page: APIRouter | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Api]:
     """The API as `bottrader api serve` wires it, with two programs and the users ana (trade) and vera (view).
 
     `stop`: before its end; `page`: the page's addresses.
     """
-    address = listen("127.0.0.1", 0)
+    address = listen(host, port)
     port = address.getsockname()[1]
+    origins = tuple(f"http://{own}" for own in own_hosts(port, host))
     terms = DoorTerms(
-        tuple(f"http://{host}" for host in own_hosts(port)),
+        origins,
         f"__Host-bottrader-{port}",
         users=(User("ana", Role.TRADE, digest()), User("vera", Role.VIEW, digest())),
         programs=(Program("viewer", Role.VIEW, VIEWER.encode()), Program("trader", Role.TRADE, TRADER.encode())),
@@ -108,7 +111,7 @@ async def api_on(
     door = create_api(terms, about, sessions=sessions, link=link, routers=routers, page=page)
     server = WebServer(door, arrival_s=10, max_connections=100, name="api")
     serving = asyncio.create_task(server.serve(sockets=[address]))
-    origin = f"http://127.0.0.1:{port}"
+    origin = origins[0]
     try:
         async with httpx.AsyncClient(base_url=origin, timeout=120, trust_env=False) as http:
             yield Api(door, link, origin, http)

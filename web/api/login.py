@@ -1,4 +1,7 @@
-"""Logging in and out: by the link that works once, or by a user's password."""
+"""Logging in and out: by the link that works once, or by a user's password.
+
+Each log-in, failed log-in and log-out is a line of the log, with the address; never with what was typed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _log = structlog.get_logger()
 USED_LINK = "#used-link"
 """Where the page is opened with a link that logs nobody in."""
 _WAITING = 8
-"""Log-ins that may wait for their turn; each takes a tenth of a second and 32 MB."""
+"""Log-ins that may wait; they are checked one at a time, as each takes a tenth of a second and 32 MB."""
 
 
 class _Shown(BaseModel):
@@ -35,7 +38,7 @@ class _Shown(BaseModel):
 
 
 class About(_Shown):
-    """What is looked at here."""
+    """The account that is shown."""
 
     account: str
     mode: str = Field(description="paper or live; live is real money")
@@ -52,7 +55,9 @@ class SessionAnswer(_Shown):
 
     name: str
     role: Role
-    csrf: str | None = Field(description="what each action brings as X-CSRF; null for a program, which needs none")
+    csrf: str | None = Field(
+        description="the value of X-CSRF that each action needs; null for a program, which needs none"
+    )
     ends_at: datetime | None = Field(description="when the session ends at the latest (UTC); null for a program")
     idle_s: float | None = Field(description="wall seconds without a request after which it ends")
     about: About
@@ -86,11 +91,11 @@ class _LogIn:
             raise Refused(
                 401,
                 "BAD_LINK",
-                "This link has been used, or is none of ours: the newest one is in the file page_link of the data "
+                "This link has been used or is not valid: the newest one is in the file page_link of the data "
                 "folder that `bottrader up` printed.",
             )
         self._door.failures.succeeded(keys)
-        _, cookie = self._open(link.user, Role.TRADE, "link")
+        _, cookie = self._open(request, link.user, Role.TRADE, "link")
         return RedirectResponse("/", 303, {"Set-Cookie": cookie})
 
     async def by_password(self, request: Request, given: PasswordLogin) -> tuple[Session, str]:
@@ -100,7 +105,7 @@ class _LogIn:
         self._door.failures.begin(keys)
         user = next((user for user in self._door.terms.users if user.name == given.user), None)
         if self._waiting >= _WAITING:
-            raise Refused(503, "BUSY", "Too many log in at the same time: try again.", retry_after=1)
+            raise Refused(503, "BUSY", "Too many people are logging in at the same time: try again.", retry_after=1)
         self._waiting += 1
         try:
             async with self._turn:
@@ -109,18 +114,21 @@ class _LogIn:
             self._waiting -= 1
         if user is None or not right:
             self._failed.add("password", address)
-            raise Refused(401, "BAD_LOGIN", "No user here has this name and this password.")
+            if user is not None:
+                # The names of others are not logged: somebody may have typed a password there.
+                _log.warning("api_log_in_refused", user=user.name, way="password", address=address)
+            raise Refused(401, "BAD_LOGIN", "No user has this name and this password.")
         self._door.failures.succeeded(keys)
-        return self._open(user.name, user.role, "password")
+        return self._open(request, user.name, user.role, "password")
 
-    def _open(self, user: str, role: Role, way: str) -> tuple[Session, str]:
+    def _open(self, request: Request, user: str, role: Role, way: str) -> tuple[Session, str]:
         value, session = self._door.sessions.open(user, role.value)
-        _log.info("api_logged_in", user=user, role=role.value, way=way)
+        _log.info("api_logged_in", user=user, role=role.value, way=way, address=self._door.address(request))
         return session, _cookie(self._door, value, int(self._door.sessions.lasts_s))
 
 
 def _cookie(door: Door, value: str, seconds: int) -> str:
-    """Browsers take `Secure` from http://127.0.0.1, too, and a `__Host-` name from this very host only."""
+    """Browsers accept `Secure` from http://127.0.0.1 too, and a `__Host-` name only from this very host."""
     return f"{door.terms.cookie}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict"
 
 
@@ -147,25 +155,38 @@ def login_routes(door: Door, about: About) -> APIRouter:
 
     @router.post("/api/login", operation_id="log_in", responses=RESPONSES, response_model=SessionAnswer)
     async def password(request: Request, given: PasswordLogin) -> Response:
-        """Log in with a password. Five failures in 15 minutes are borne, then log-ins wait."""
+        """Log in with a password. After five failures in 15 minutes further log-ins are refused for a while."""
         session, cookie = await log_in.by_password(request, given)
         answer = shown(Caller(session.user, Role(session.role), session))
         return JSONResponse(answer.model_dump(mode="json"), headers={"Set-Cookie": cookie})
 
     @router.get("/api/session", operation_id="session", responses=RESPONSES)
     async def session(request: Request) -> SessionAnswer:
-        """Who is logged in, what that may do, and the X-CSRF of its actions."""
+        """Who is logged in, with which role, and the X-CSRF for actions."""
         return shown(caller_of(request))
+
+    @router.get(
+        "/api/session/check",
+        operation_id="check_session",
+        status_code=204,
+        responses={**RESPONSES, 204: {"description": "logged in, with this role; X-User and X-Role say who"}},
+    )
+    async def check(request: Request, role: Role = Role.VIEW) -> Response:
+        """Whether the caller is logged in and has the role: for a proxy in front of another page (docs/api.md)."""
+        caller = caller_of(request)
+        if role is Role.TRADE and not caller.may_trade:
+            raise Refused(403, "ROLE_MAY_NOT", f"{caller.name} has the role view, which can only read.")
+        return Response(status_code=204, headers={"X-User": caller.name, "X-Role": caller.role.value})
 
     @router.post("/api/logout", operation_id="log_out", status_code=204, responses=RESPONSES)
     async def log_out(request: Request) -> Response:
-        """End the session. Of a program there is none."""
+        """End the session. A program has none."""
         caller = caller_of(request)
         headers: Mapping[str, str] = {}
         if caller.session is not None:
             door.sessions.end(caller.session)
             headers = {"Set-Cookie": _cookie(door, "", 0)}
-            _log.info("api_logged_out", user=caller.name)
+            _log.info("api_logged_out", user=caller.name, address=door.address(request))
         return Response(status_code=204, headers=headers)
 
     return router

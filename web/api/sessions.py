@@ -1,7 +1,8 @@
 """Log-ins: sessions of this process, and the link that works once.
 
-Of a session only a digest of its cookie is kept. A session ends after `lasts_s`, or after `idle_s` without a request;
-when the process ends, all of them end.
+Only a digest of a session's cookie is kept. A session ends after `lasts_s`, or after `idle_s` without a request.
+Sessions are kept in memory only: a restart logs everybody out, nothing in the ledger or its backups can be used to log
+in, and programs, which send their token with each request, don't notice.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _MOST = 1000
 
 @dataclass(slots=True)
 class Session:
-    """Somebody who is logged in. `csrf` is what each of its actions has to bring; the times are of the clock."""
+    """A log-in. Each of its actions must send `csrf` as X-CSRF; the times are those of `clock`."""
 
     user: str
     role: str
@@ -32,7 +33,7 @@ class Session:
 
 @dataclass
 class Sessions:
-    """The sessions of a process; the oldest goes where there are too many."""
+    """The sessions of a process. If there are too many, the oldest one ends."""
 
     lasts_s: float
     idle_s: float
@@ -40,7 +41,7 @@ class Sessions:
     _found: dict[bytes, Session] = field(default_factory=dict)
 
     def open(self, user: str, role: str) -> tuple[str, Session]:
-        """A new session and its cookie's value, which is nowhere else."""
+        """A new session and its cookie's value, which is stored nowhere."""
         now = self.clock()
         for old in [found for found in self._found.values() if not self._lives(found, now)]:
             self.end(old)
@@ -52,7 +53,7 @@ class Sessions:
         return value, made
 
     def find(self, value: str | None) -> Session | None:
-        """The session of a cookie, which counts as used now; None for one that is unknown or over."""
+        """The session of a cookie, which counts as used now; None if there is none or it has ended."""
         found = None if value is None else self._found.get(_digest(value))
         if found is None:
             return None
@@ -64,15 +65,15 @@ class Sessions:
         return found
 
     def lives(self, session: Session) -> bool:
-        """Whether it still holds; looking does not count as using it."""
+        """Whether it has not ended. This does not count as use."""
         return session.digest in self._found and self._lives(session, self.clock())
 
     def left_s(self, session: Session) -> float:
-        """Wall seconds until it ends, however much it is used."""
+        """Wall seconds until it ends, even if it is used."""
         return max(session.ends_at - self.clock(), 0.0)
 
     def end(self, session: Session) -> None:
-        """It holds no more. May be said again."""
+        """End it. Idempotent."""
         self._found.pop(session.digest, None)
 
     def _lives(self, session: Session, now: float) -> bool:
@@ -80,7 +81,7 @@ class Sessions:
 
 
 class OneTimeLink:
-    """A token that logs the owner of this machine in, once; then there is a new one, which `changed` hears of."""
+    """A token that logs the owner of this machine in, once; then there is a new one, which `changed` is called with."""
 
     def __init__(self, user: str, changed: Callable[[str], None] = lambda _: None) -> None:
         self.user = user
@@ -88,11 +89,11 @@ class OneTimeLink:
         self.token = secrets.token_urlsafe(32)
 
     def tell(self) -> None:
-        """Let whoever keeps it know the token: once the server is about to serve."""
+        """Call `changed` with the token: once the server is about to serve."""
         self._changed(self.token)
 
     def take(self, token: str) -> bool:
-        """Whether this was the token; if so, it works no more."""
+        """Whether this is the token; if so, it is replaced."""
         if not hmac.compare_digest(_digest(token), _digest(self.token)):
             return False
         self.token = secrets.token_urlsafe(32)
