@@ -291,6 +291,8 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
     rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]
     print_table(["what", "where"], rows)
     if stack.config.temporal_address is None:
+        if stack.api_url is not None and not stack.config.mtls:
+            note("The Web UI has the page's log-in: open the page's link first.")
         if stack.config.mtls:
             note(_certificates(stack.temporal_profile))
         elif _others_log_in():

@@ -46,13 +46,20 @@ def main() -> int:
     parser.add_argument("--api", required=True, help="address of Temporal's HTTP API")
     parser.add_argument("--password-file", type=Path, required=True, help="file with the database's password")
     parser.add_argument("--namespace", default="default", help="namespace to show first")
+    parser.add_argument("--origin", default="", help="address that a browser shows behind a reverse proxy, if any")
     options = parser.parse_args()
     try:
         password = options.password_file.read_text(encoding="utf-8").rstrip("\n")
         upstream = UiUpstream(options.files, options.api, api_host(password), public_path=PUBLIC_PATH)
-        asyncio.run(
-            serve(UiGateConfig(upstream, options.port, options.namespace, None, options.listen, options.public_port))
+        config = UiGateConfig(
+            upstream,
+            options.port,
+            options.namespace,
+            host=options.listen,
+            public_port=options.public_port,
+            origin=options.origin or None,
         )
+        asyncio.run(serve(config))
     except UserError as error:
         sys.stderr.write(f"error: {error.sentence}\n")
         return int(error.exit_code)

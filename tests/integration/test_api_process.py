@@ -44,6 +44,22 @@ async def test_the_stack_serves_it_and_its_link_logs_in() -> None:
     assert not file.exists()
 
 
+async def test_its_log_in_opens_temporals_web_ui() -> None:
+    """On a stack with both, the Web UI wants the page's log-in, and its own log-out ends that at once."""
+    config = LocalStackConfig(paper=False, worker=False, api=True)
+    async with LocalStack(config) as stack, httpx.AsyncClient(trust_env=False, timeout=120) as http:
+        address = f"{stack.ui_url}/api/v1/namespaces"
+        assert (await http.get(address)).status_code == 401
+        assert stack.page_link is not None
+        cookie = (await http.get(stack.page_link)).headers["set-cookie"].partition(";")[0]
+        assert (await http.get(address, headers={"Cookie": cookie})).status_code == 200
+        session = (await http.get(f"{stack.api_url}/api/session", headers={"Cookie": cookie})).json()
+        assert session["about"]["temporal_ui"] == stack.ui_url
+        headers = {"Cookie": cookie, "Origin": str(stack.api_url), "X-CSRF": session["csrf"]}
+        assert (await http.post(f"{stack.api_url}/api/logout", json={}, headers=headers)).status_code == 204
+        assert (await http.get(address, headers={"Cookie": cookie})).status_code == 401
+
+
 async def test_it_does_not_listen_where_others_reach_it_without_a_log_in(tmp_path: Path) -> None:
     """Beyond loopback it requires TLS in front, the address shown by the browser, and a user who may log in."""
     environment = {

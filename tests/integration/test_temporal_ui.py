@@ -14,6 +14,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, W
 from yarl import URL
 
 from domain.visibility import VIEWS
+from tests.support.api import api_on
 from tests.support.waiting import eventually
 from workers.errors import UserError
 from workers.stack import dev_server, temporal_binary
@@ -208,6 +209,65 @@ async def test_a_link_logs_in_once(shown: Shown, tmp_path: Path) -> None:
     finally:
         await gate.stop()
     assert not link_file.exists()
+
+
+async def test_who_is_logged_in_to_the_page_uses_the_ui(shown: Shown) -> None:
+    """Where the API runs, its sessions open the UI and nothing else does: the role view reads, the role trade acts, a
+    log-out applies to the next request, and without the API nobody gets in.
+    """
+    addresses: list[str | None] = [None]
+    gate = UiGate(UiGateConfig(shown.server.upstream, login=lambda: addresses[0]))
+    await gate.start()
+    try:
+        handle = await shown.workflow()
+
+        async def asked(cookie: str) -> tuple[int, int]:
+            """What reading and cancelling are answered with."""
+            headers = {"Cookie": cookie} if cookie else {}
+            async with shown.http.get(f"{gate.url}/api/v1/namespaces", headers=headers) as answer:
+                read = answer.status
+            return read, await shown.cancel(gate.url, handle, Origin=gate.url, **headers)
+
+        assert await asked("") == (503, 503)
+        async with api_on() as api, api.page() as page:
+            addresses[0] = api.origin
+            name = f"__Host-bottrader-{api.port}"
+            viewer = f"{name}={api.door.sessions.open('vera', 'view')[0]}"
+            owner = page.http.headers["cookie"]
+            for wrong in ("", "other=x", f"{name}=", f"{name}={'x' * 43}", f"{name}=a b", owner.replace(name, "n")):
+                assert await asked(wrong) == (401, 401), wrong
+            async with shown.http.get(gate.url) as answer:
+                assert (answer.status, api.origin in await answer.text()) == (401, True)
+            assert await asked(viewer) == (200, 403)
+            assert not await asked_to_cancel(handle)
+            async with shown.http.get(f"{gate.url}/", headers={"Cookie": viewer}) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/html")
+            assert await shown.cancel(gate.url, handle, Origin="http://evil.test", Cookie=owner) == 403
+            assert await shown.cancel(gate.url, handle, Origin=api.origin, Cookie=owner) == 403
+            assert not await asked_to_cancel(handle)
+            assert await asked(owner) == (200, 200)
+            await page.post("/api/logout")
+            assert await asked(owner) == (401, 401)
+        assert await asked(viewer) == (503, 503)
+    finally:
+        await gate.stop()
+
+
+async def test_behind_a_proxy_the_ui_has_the_address_that_a_browser_shows(shown: Shown) -> None:
+    """With `origin`, requests of that page pass, beside those of the gate's own address, and no other's do."""
+    gate = UiGate(UiGateConfig(shown.server.upstream, origin="https://bot.example:8443"))
+    await gate.start()
+    try:
+        handle = await shown.workflow()
+        proxied = {"Host": "bot.example:8443"}
+        for origin in ("https://bot.example", "http://bot.example:8443", gate.url):
+            assert await shown.cancel(gate.url, handle, Origin=origin, **proxied) == 403
+        assert not await asked_to_cancel(handle)
+        assert await shown.cancel(gate.url, handle, Origin="https://bot.example:8443", **proxied) == 200
+        async with shown.http.get(f"{gate.url}/api/v1/namespaces") as answer:
+            assert answer.status == 200
+    finally:
+        await gate.stop()
 
 
 async def test_a_taken_port_is_an_error(shown: Shown) -> None:

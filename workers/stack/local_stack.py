@@ -479,6 +479,7 @@ class LocalStack:
                 port=self.config.ui_port,
                 namespace=self._names.namespace,
                 link_file=self.data / "temporal_ui_link" if self.config.mtls else None,
+                login=(lambda: self.api_url) if self.config.api else None,
             )
         )
         await self._ui.start()

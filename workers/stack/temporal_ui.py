@@ -1,9 +1,13 @@
-"""Temporal's Web UI behind a gate of ours: what a web page or a stranger sends is refused before Temporal hears of it.
+"""Temporal's Web UI behind a gate of ours: requests of other web pages and of strangers never reach Temporal.
 
-The UI's own server believes any Host, so that a page under a rebound name could cancel, signal and terminate, and in
-live it would lend its client certificate to every user of this machine. So it only serves files here (`UiUpstream`),
-and the gate passes what its own page asks for to Temporal's HTTP API, which answers nobody else. In live a log-in is
-needed: a link that works once, exchanged for a session of twelve hours.
+The UI's own server accepts any Host, so a page under a rebound name could cancel, signal and terminate, and in live
+mode it would lend its client certificate to every user of this machine. So that server only serves files here
+(`UiUpstream`), and the gate passes the requests of its own page on to Temporal's HTTP API, which answers nobody else.
+
+Where the API runs, its log-in is the gate's, too: a browser sends the cookie of `http://127.0.0.1:8790` to every port
+of that host, and the gate asks the API about it with each request, so a log-out applies at once. The role view may
+read; everything but GET needs the role trade. In live mode there is also a link that works once, exchanged for a
+session of twelve hours.
 """
 
 import hmac
@@ -13,17 +17,18 @@ import re
 import secrets
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from domain.browser import refusal
+from domain.browser import foreign, own_hosts
 from workers.errors import UnreachableError
 from workers.private_files import write_private
 from workers.stack.temporal_views import VIEW_PATHS, view_address, with_views
@@ -39,6 +44,7 @@ which `*` is anything: of an address with `api/` in it remains what comes before
 files keep theirs."""
 
 _COOKIE = "bottrader_ui"
+_SESSION = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _LARGEST_BODY = 4 * 2**20  # Temporal's own limit of a request
 _CONNECT_TIMEOUT_S = 5.0
 # Long polls for a history's next event last a minute; the browser or the server ends them.
@@ -60,6 +66,11 @@ _LOG_IN = (
     "Log in with the link that `bottrader up` printed, or with the newest one in the file temporal_ui_link "
     "of its data folder. Each works once."
 )
+_LOG_IN_AT = (
+    "Log in to BotTrader's page at {} first, with the link that `bottrader up` printed or the newest one in the file "
+    "page_link of its data folder, or with a user's password; then open {} again."
+)
+_CHECK_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 
 
 @dataclass(frozen=True)
@@ -79,9 +90,11 @@ class UiUpstream:
 
 @dataclass(frozen=True)
 class UiGateConfig:
-    """`port` 0 is any free one. `link_file` is where the link to log in is kept (0600); None: no log-in.
+    """`port` 0 is any free one. `link_file` is where the link to log in is kept (0600); None: there is no such link.
 
-    In a container the gate listens on `host`, and a browser names the port that is published for it, `public_port`.
+    `login` returns the address of the API, whose sessions are accepted (None: it has not started yet). With neither, no
+    log-in is needed. In a container the gate listens on `host`, and a browser names the port that is published for it,
+    `public_port`; behind a reverse proxy a browser shows `origin`, such as https://bot.example:8443.
     """
 
     upstream: UiUpstream
@@ -90,11 +103,13 @@ class UiGateConfig:
     link_file: Path | None = None
     host: str = "127.0.0.1"
     public_port: int | None = None
+    login: Callable[[], str | None] | None = None
+    origin: str | None = None
 
 
 @dataclass
 class _Logins:
-    """Who is logged in; the next link's token."""
+    """Sessions of the gate's own link, and the next link's token."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     ends: dict[str, float] = field(default_factory=dict)
@@ -174,17 +189,16 @@ class UiGate:
             write_private(self.config.link_file, self.link + "\n")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        why = refusal(request.method, request.headers, self.config.public_port or self._port)
-        # An address in another form, or one that leads elsewhere, is nothing that a browser sends.
+        why = foreign(request.method, request.headers, self._origins)
+        # A browser never sends an address in another form, or one that leads elsewhere.
         if why is None and (not request.raw_path.startswith("/") or "/.." in request.raw_path):
             why = "This is not an address of the Web UI."
         if why is not None:
             return _plain(403, why)
-        if self.config.link_file is not None:
-            if request.path == "/login":
-                return self._log_in(request)
-            if not self._logins.holds(request.cookies.get(_COOKIE)):
-                return _plain(401, _LOG_IN)
+        if self.config.link_file is not None and request.path == "/login":
+            return self._log_in(request)
+        if (refused := await self._refused(request)) is not None:
+            return refused
         if request.path == "/api/v1/settings":
             return _with_headers(web.json_response(_settings(self.config)))
         if request.method == "GET" and (name := VIEW_PATHS.get(request.path)):
@@ -193,6 +207,53 @@ class UiGate:
         if request.method == "GET" and (asked := _DOWNLOAD.fullmatch(request.rel_url.raw_path)):
             return await self._download(*asked.groups())
         return await self._pass_on(request)
+
+    @property
+    def _origins(self) -> list[str]:
+        own = [f"http://{host}" for host in own_hosts(self.config.public_port or self._port)]
+        return own if self.config.origin is None else [*own, self.config.origin]
+
+    async def _refused(self, request: web.Request) -> web.StreamResponse | None:
+        """The answer to a request without a log-in, or whose role is not enough; None: it may pass."""
+        config = self.config
+        if config.link_file is not None:
+            if self._logins.holds(request.cookies.get(_COOKIE)):
+                return None
+            if config.login is None:
+                return _plain(401, _LOG_IN)
+        if config.login is None:
+            return None
+        base = config.login()
+        if base is None:
+            return _plain(503, "BotTrader's API, which checks log-ins, has not started yet: try again.")
+        return await self._asked_the_api(base, request)
+
+    async def _asked_the_api(self, base: str, request: web.Request) -> web.StreamResponse | None:
+        if self._client is None:
+            raise RuntimeError("the gate is not started")
+        name = f"__Host-bottrader-{urlsplit(base).port}"
+        session = request.cookies.get(name, "")
+        if not _SESSION.fullmatch(session):
+            return _plain(401, _LOG_IN_AT.format(base, self.url))
+        role = "view" if request.method in {"GET", "HEAD"} else "trade"
+        try:
+            async with self._client.get(
+                f"{base}/api/session/check",
+                params={"role": role},
+                headers={"Cookie": f"{name}={session}"},
+                timeout=_CHECK_TIMEOUT,
+                allow_redirects=False,
+            ) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError):
+            status = 0
+        if status == HTTPStatus.NO_CONTENT:
+            return None
+        if status == HTTPStatus.UNAUTHORIZED:
+            return _plain(401, _LOG_IN_AT.format(base, self.url))
+        if status == HTTPStatus.FORBIDDEN:
+            return _plain(403, "Your role is view, which can only read.")
+        return _plain(503, "BotTrader's API, which checks log-ins, does not answer: try again.")
 
     def _log_in(self, request: web.Request) -> web.StreamResponse:
         session = self._logins.exchange(request.query.get("token", "")) if request.method == "GET" else None
