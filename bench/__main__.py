@@ -35,6 +35,7 @@ from bench.round_trips import round_trips
 from bench.rows import Row, print_rows
 from bench.start_up import start_up
 from bench.strategy import strategy
+from bench.web import web
 from bench.webhook import webhook
 
 Say = Callable[[str], None]
@@ -86,6 +87,7 @@ MEASURES: dict[str, Measure] = {
     "strategy": strategy,
     "webhook": webhook,
     "page": page,
+    "web": web,
 }
 
 
