@@ -1,7 +1,7 @@
-"""The record of actions: who asked for what, when, and what was answered; one row a key of its asker.
+"""The record of actions: who asked for what, when, and the answer; one row for each key of a caller.
 
-The row comes before anything is done. The same key again gets the stored answer; with another body it is refused. So a
-double click is one action, and every action is on record, done or not.
+The row is written before anything is done. The same key again gets the stored answer; with another body it is refused.
+So a double click is one action, and every action is recorded, done or not.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ SELECT EXISTS (SELECT FROM done) AS changed FROM incidents WHERE account = $1 AN
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An action that is on record. `id` is the same for the same action: it makes what follows happen once.
+    """A recorded action. `id` is the same for the same action, so that its consequences happen once.
 
-    `fresh`: nobody has begun it before. `status` and `answer` are what was answered to it, if it was.
+    `fresh`: it was not begun before. `status` and `answer` are its answer, if it has one.
     """
 
     id: str
@@ -51,19 +51,19 @@ class Begun:
 
 
 class ActionLog:
-    """Of one account."""
+    """The record of one account."""
 
     def __init__(self, ledger: Ledger, account: str) -> None:
         self._ledger = ledger
         self._account = account
 
     async def begin(self, by: str, key: str, kind: str, subject: str, body: Mapping[str, Any]) -> Begun:
-        """Write it down, or find it written. Raises Refused(409, IDEMPOTENCY_CONFLICT), and the database's errors."""
+        """Record it, or find its record. Raises Refused(409, IDEMPOTENCY_CONFLICT), and the database's errors."""
         said = json.dumps([kind, subject, body], sort_keys=True, default=str)
         digest = hashlib.sha256(said.encode()).hexdigest()
         row = await self._ledger.fetchrow(_BEGIN, self._account, by, key, kind, subject, digest, dict(body))
         if row is None or (not row["fresh"] and row["digest"] is None):
-            # It was written between the two looks of that statement.
+            # Another request wrote it while this statement ran.
             row = await self._ledger.fetchrow(_BEGIN, self._account, by, key, kind, subject, digest, dict(body))
         if row is None:
             raise RuntimeError("an action could not be recorded")
@@ -77,10 +77,10 @@ class ActionLog:
         return Begun(name, by, key, row["fresh"], row["status"], row["answer"])
 
     async def end(self, begun: Begun, status: int, answer: Mapping[str, Any]) -> None:
-        """Keep its answer; the first one stays. Raises the database's errors."""
+        """Store its answer; the first one stays. Raises the database's errors."""
         await self._ledger.fetchrow(_END + " RETURNING true", self._account, begun.by, begun.key, status, dict(answer))
 
     async def resolve_incident(self, number: int) -> bool | None:
-        """An incident is over: False: it was so already; None: the account has none of this number."""
+        """Resolve an incident. False: it was resolved already; None: the account has none with this number."""
         changed: bool | None = await self._ledger.fetchval(_RESOLVE, self._account, number)
         return changed

@@ -1,8 +1,8 @@
-"""What may be done: cancel, close, flatten, halt, resume, move stops, resolve an incident; each once, on record.
+"""Actions: cancel, close, flatten, halt, resume, move stops, resolve an incident. Each is done once and recorded.
 
-An action asks the same workflows as the command line does, in the same words, under a command that the ledger has; its
-answer is the workflow's own sentence. Where no worker answers, a close or a cancel is kept in the ledger as a promise,
-and the answer is 202.
+An action sends the same request to the same workflows as the command line does, under a command in the ledger; its
+answer is the workflow's own sentence. If no worker answers, a close or a cancel is stored in the ledger to be done
+later, and the answer is 202.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ Key = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern=r"^[A-Za-z0-9_-]{8,100}$",
-        description="of the asker's own making, one for each action: the same one again is the same action",
+        description="made by the client, one for each action: the same one again is the same action",
     ),
 ]
-Note = Annotated[str, Field("", max_length=500, description="a word for the record")]
+Note = Annotated[str, Field("", max_length=500, description="a remark for the record")]
 Price = Annotated[Decimal, Field(gt=0, max_digits=30, decimal_places=16)]
 
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What actions are done with. Every function raises the database's errors."""
+    """What actions need. Every function raises the database's errors."""
 
     ledger: Ledger
     account: str
@@ -65,11 +65,11 @@ class Hands:
     client: Callable[[], Awaitable[Client]]
     """Raises NoTemporalError."""
     write_command: Callable[[CommandKind, Sequence[tuple[str, str]], str, str], Awaitable[None]]
-    """Kind, ids and subjects, who asks, note: written down, once an id."""
+    """Record commands: kind, ids with subjects, who asks, note; once an id."""
     keep: Callable[[CommandKind, str, CloseRequest], Awaitable[None]]
-    """Promise a close or a cancel, for whichever workflow the sweep starts or finds."""
+    """Store a close or a cancel for the workflow that the sweep starts or finds."""
     turn: Callable[[bool, str, str], Awaitable[bool]]
-    """Halt (True) or resume entries, why, who: whether that changed anything. A halt withdraws quotes, too."""
+    """Halt (True) or resume entries; why; who. Returns whether that changed anything. A halt also withdraws quotes."""
 
 
 class NoTemporalError(BotTraderError):
@@ -85,7 +85,7 @@ class _Body(BaseModel):
 
 
 class Confirmed(_Body):
-    """An action that wants a word typed: its own name, or live the account's."""
+    """An action that has to be confirmed by a typed word: its name, or in live mode the account's."""
 
     confirm: str = Field(max_length=100)
 
@@ -98,33 +98,33 @@ class Flatten(Confirmed):
 
 
 class Stops(_Body):
-    """Prices, quote per base; what is not given stays."""
+    """Prices, quote per base; those that are not given stay."""
 
     hard_stop: Price | None = None
     soft_stop: Price | None = None
-    trailing_stop: Price | None = Field(None, description="raised to here, or armed here")
-    trailing_arm: Price | None = Field(None, description="where trailing arms")
+    trailing_stop: Price | None = Field(None, description="its new level; arms it if it is not armed")
+    trailing_arm: Price | None = Field(None, description="the price at which trailing arms")
     take_profit: Price | Literal["off"] | None = None
-    further: bool = Field(False, description="also further away from the price than it is")
-    sell_now: bool = Field(False, description="also where the bid is past it already")
+    further: bool = Field(False, description="allow a stop that is further away than now")
+    sell_now: bool = Field(False, description="allow a stop that the bid has passed already")
 
 
 class Answer(BaseModel):
-    """What became of an action."""
+    """The result of an action."""
 
     model_config = ConfigDict(frozen=True)
 
     accepted: bool
-    sentence: str = Field(description="the workflow's own, where one was asked")
-    kept: bool = Field(False, description="no worker answered: it is promised, and done once one is there")
-    changed: bool | None = Field(None, description="of halt, resume and resolve: whether it was otherwise before")
+    sentence: str = Field(description="the workflow's own, if one was asked")
+    kept: bool = Field(False, description="no worker answered: it is stored, and done once one is available")
+    changed: bool | None = Field(None, description="of halt, resume and resolve: whether this changed anything")
     items: list[dict[str, Any]] | None = Field(None, description="flatten: each trade and order that was asked")
 
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     **RESPONSES,
     200: {"model": Answer},
-    202: {"model": Answer, "description": "promised: no worker has answered yet"},
+    202: {"model": Answer, "description": "stored to be done later: no worker has answered"},
     404: {"model": Problem, "description": "the account has no such order, trade or incident"},
     409: {"model": Problem, "description": "it can't be done (any more), or the key was used for something else"},
 }
@@ -146,9 +146,9 @@ class _Actions:
         *,
         again: bool = True,
     ) -> JSONResponse:
-        """Do it and keep its answer, or give the one that is kept.
+        """Do it and store its answer, or return the stored one.
 
-        `again`: what was begun and never answered may be done again. Raises Refused.
+        `again`: an action that was begun and never answered may be done again. Raises Refused.
         """
         caller: Caller = caller_of(request)
         begun = await self._log.begin(caller.by, key, kind, subject, body.model_dump(mode="json"))
@@ -158,8 +158,8 @@ class _Actions:
             raise Refused(
                 409,
                 "OUTCOME_UNKNOWN",
-                "What became of this action is not known (it is under way, or the process ended in between): look how "
-                "it stands, and use a new Idempotency-Key.",
+                "The outcome of this action is not known (it is under way, or the process ended in between): check the "
+                "current state, then use a new Idempotency-Key.",
             )
         try:
             found = await act(begun)
@@ -200,7 +200,7 @@ class _Actions:
             raise Refused(409, "TRADE_CLOSED", f"The trade is closed already ({why}).")
 
     async def _end(self, kind: CommandKind, key: str, begun: Begun, note: str, part: str = "") -> Answer:
-        """Ask whoever can; keep the wish where nobody answers. Raises Refused where it is refused."""
+        """Ask the workflow; if nobody answers, store the request. Raises Refused if the workflow refuses."""
         name = begun.id if not part else hashlib.sha256(f"{begun.id}/{part}".encode()).hexdigest()[:32]
         await self._hands.write_command(kind, [(name, key)], begun.by, note)
         wish = CloseRequest(request_id=name, by=begun.by, note=note, command=name)
@@ -210,7 +210,7 @@ class _Actions:
         await self._hands.keep(kind, key, wish)
         return Answer(
             accepted=True,
-            sentence=f"no worker has answered: the {kind.value} is kept, and done once one is there",
+            sentence=f"no worker has answered: the {kind.value} is stored and done once one is available",
             kept=True,
         )
 
@@ -221,7 +221,7 @@ class _Actions:
         named = given.model_dump(exclude={"take_profit", "note"}, exclude_none=True)
         levels = {"hard_stop", "soft_stop", "trailing_stop", "trailing_arm"}
         if given.take_profit is None and not levels & set(named):
-            raise Refused(422, "BAD_REQUEST", "Say which stop or target is to be moved.", field="hard_stop")
+            raise Refused(422, "BAD_REQUEST", "Give at least one stop or target to move.", field="hard_stop")
         await self._hands.write_command(CommandKind.STOPS, [(begun.id, key)], begun.by, given.note)
         wish = StopsRequest(
             request_id=begun.id,
@@ -241,11 +241,13 @@ class _Actions:
             ) from None
         except NoAnswerError:
             raise Refused(
-                503, "NO_ANSWER", "No worker has answered: whether the stops were moved is not known; ask again."
+                503,
+                "NO_ANSWER",
+                "No worker has answered: whether the stops were moved is not known. Try again with the same key.",
             ) from None
         except (RPCError, NoTemporalError):
             raise Refused(
-                503, "NO_TEMPORAL", "Temporal does not answer: ask again with the same Idempotency-Key.", retry_after=5
+                503, "NO_TEMPORAL", "Temporal does not answer: try again with the same Idempotency-Key.", retry_after=5
             ) from None
         return _said(reply)
 
@@ -257,7 +259,7 @@ class _Actions:
         return Answer(accepted=True, sentence=f"entries are {word}{when}", changed=changed)
 
     async def flatten(self, begun: Begun, given: Flatten) -> Answer:
-        """Everything that is open now, or what of it is in the product, is asked at once; later trades are not."""
+        """Close everything that is open now, or what of it is in the product; what opens meanwhile is not included."""
         if given.halt:
             await self._hands.turn(True, given.note or "flatten", begun.by)
         slots = asyncio.Semaphore(_AT_ONCE)
@@ -296,17 +298,17 @@ class _Actions:
         wanted = self._hands.account if self._hands.live else word
         if given.confirm != wanted:
             what = "the account's name" if self._hands.live else f"the word {word}"
-            raise Refused(422, "NOT_CONFIRMED", f"Confirm it by {what}.", field="confirm")
+            raise Refused(422, "NOT_CONFIRMED", f"Confirm it with {what} in `confirm`.", field="confirm")
 
 
 def action_routes(hands: Hands) -> APIRouter:
-    """The addresses that act; the door lets in only who may."""
+    """The addresses that act; the role is checked before (`door`)."""
     router = APIRouter(tags=["actions"], responses=_ANSWERS)
     actions = _Actions(hands)
 
     @router.post("/api/orders/{key}/cancel", operation_id="cancel_order")
     async def cancel(request: Request, key: str, given: _Body, idempotency_key: Key) -> JSONResponse:
-        """Cancel an order. What filled stays, and is guarded."""
+        """Cancel an order. What has filled stays and is protected."""
         return await actions.once(
             request, idempotency_key, "cancel", key, given, lambda begun: actions.cancel(begun, key, given.note)
         )
@@ -335,14 +337,14 @@ def action_routes(hands: Hands) -> APIRouter:
 
     @router.post("/api/halt", operation_id="halt")
     async def halt(request: Request, given: _Body, idempotency_key: Key) -> JSONResponse:
-        """Refuse every new entry from now on. Exits go on."""
+        """Refuse every new entry from now on. Exits continue."""
         return await actions.once(
             request, idempotency_key, "halt", "", given, lambda begun: actions.turn(begun, given.note, halted=True)
         )
 
     @router.post("/api/resume", operation_id="resume")
     async def resume(request: Request, given: Confirmed, idempotency_key: Key) -> JSONResponse:
-        """Let entries pass again, whoever or whatever halted them."""
+        """Allow entries again, whoever or whatever halted them."""
         actions.require_word(given, "resume")
         # Done again, it could end a halt that came in between.
         return await actions.once(
@@ -357,7 +359,7 @@ def action_routes(hands: Hands) -> APIRouter:
 
     @router.post("/api/incidents/{number}/resolve", operation_id="resolve_incident")
     async def resolve(request: Request, number: int, given: _Body, idempotency_key: Key) -> JSONResponse:
-        """Say that an incident is over."""
+        """Mark an incident as resolved."""
         if not 0 < number < 2**63:
             raise Refused(404, "NO_SUCH_INCIDENT", "There is no such incident in this account.")
         return await actions.once(
@@ -368,7 +370,7 @@ def action_routes(hands: Hands) -> APIRouter:
 
 
 def _said(reply: Reply) -> Answer:
-    """Raises Refused(409) with the workflow's own code and sentence; what is being done already is accepted."""
+    """Raises Refused(409) with the workflow's own code and sentence. A close that is under way already is accepted."""
     if reply.accepted or reply.code == "CLOSING":
         return Answer(accepted=True, sentence=reply.sentence)
     raise Refused(409, reply.code, f"{reply.sentence[:1].upper()}{reply.sentence[1:]}.")

@@ -1,6 +1,6 @@
-"""Who may ask: users with passwords, programs with tokens, and what role lets them do.
+"""Callers of the API: users with passwords, programs with tokens, and their roles.
 
-A role *view* reads; a role *trade* acts, too. There is no default user and no default password.
+The role *view* can only read; *trade* can also act. There is no default user and no default password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Caller", "Program", "Role", "User", "program_with"]
 
 
 class Role(StrEnum):
-    """What somebody may do here."""
+    """What a caller may do."""
 
     VIEW = "view"
     TRADE = "trade"
@@ -43,7 +43,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, once that is proven. `session` is None for a program."""
+    """Who asks, after authentication. `session` is None for a program."""
 
     name: str
     role: Role
@@ -56,12 +56,12 @@ class Caller:
 
     @property
     def may_trade(self) -> bool:
-        """Whether it may act, and not only read."""
+        """Whether it may act."""
         return self.role is Role.TRADE
 
 
 def program_with(token: str, programs: Sequence[Program]) -> Program | None:
-    """The program whose token this is; None for nobody's. Every token is compared, in constant time."""
+    """The program with this token; None if there is none. Every token is compared, in constant time."""
     given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
     found = None
     for program in programs:

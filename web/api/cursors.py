@@ -1,4 +1,4 @@
-"""Cursors of lists: where the next page begins, for the same filters only."""
+"""Cursors of lists: the place where the next page begins, valid for the same filters only."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _LONGEST = 400
 
 
 def cursor_of(filters: Mapping[str, object], *place: object) -> str:
-    """The text that stands for a place in a list with these filters."""
+    """A cursor for a place in a list with these filters."""
     parts = [part.isoformat() if isinstance(part, datetime) else part for part in place]
     raw = json.dumps([_digest(filters), *parts], separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def place_of(cursor: str | None, filters: Mapping[str, object], *kinds: type) -> tuple[Any, ...] | None:
-    """The place that a cursor stands for, of values of these kinds; None without a cursor.
+    """The place that a cursor stands for, with values of these types; None without a cursor.
 
-    Raises Refused(422, BAD_CURSOR) for one of another list, of other filters, or of nobody's.
+    Raises Refused(422, BAD_CURSOR) for one of another list or other filters, or a made-up one.
     """
     if cursor is None:
         return None
@@ -42,7 +42,7 @@ def place_of(cursor: str | None, filters: Mapping[str, object], *kinds: type) ->
         raise Refused(
             422,
             "BAD_CURSOR",
-            "This cursor is none of a list with these filters: begin without one.",
+            "This cursor does not belong to this list with these filters: begin without one.",
             field="cursor",
         ) from None
 

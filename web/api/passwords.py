@@ -27,7 +27,7 @@ def digest_of(password: str) -> str:
 
 
 def matches(password: str, digest: str | None) -> bool:
-    """Whether it is the digest's password; with None the work is the same, so that nobody learns which users exist.
+    """Whether it is the digest's password. With None it takes as long, so nobody learns which users exist.
 
     Takes about a tenth of a second: call it in a thread.
     """

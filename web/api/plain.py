@@ -1,4 +1,4 @@
-"""Values as the API gives them: money and sizes as text without exponent, times as ISO 8601 in UTC with a Z."""
+"""Values as the API returns them: money and sizes as text without exponent, times as ISO 8601 in UTC with a Z."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def moment(value: datetime) -> str:
 
 
 def as_plain(value: Any) -> Any:
-    """The same for JSON, at any depth. A number that is none (NaN, infinite) is null: it is not known."""
+    """The same for JSON, at any depth. NaN and infinite numbers are null: they are not known."""
     if isinstance(value, Decimal):
         return plain(value) if value.is_finite() else None
     if isinstance(value, float):

@@ -19,9 +19,9 @@ class Problem(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: str = "about:blank"
-    title: str = Field(description="what the status is called")
+    title: str = Field(description="the name of the status")
     status: int
-    code: str = Field(description="for programs; it stays")
+    code: str = Field(description="for programs; stays the same between releases")
     detail: str = Field(description="what is wrong and what to do, in one sentence")
     field: str | None = Field(None, description="the parameter or field that is wrong")
 
@@ -46,10 +46,10 @@ def _described(text: str) -> dict[str, Any]:
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: _described("nobody is logged in, or the token is nobody's"),
-    403: _described("not this page's own request, without the session's X-CSRF, or the role may not do it"),
+    401: _described("not logged in, or the token is not valid"),
+    403: _described("not a request of this page itself, without the session's X-CSRF, or the role may not do it"),
     422: _described("a parameter is unknown or wrong; `field` names it"),
     429: _described("too many failures; see Retry-After"),
     503: _described("the ledger or Temporal does not answer; the same request may be sent again"),
 }
-"""What any endpoint may answer beside its own answers."""
+"""Answers that any endpoint may give beside its own."""

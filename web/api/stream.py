@@ -1,8 +1,8 @@
 """`GET /api/stream`: changes as they happen, by server-sent events.
 
-One looker for all who watch, only while somebody does. Each watcher has the newest of each key, not a queue: one that
-reads slowly gets fewer, newer states and costs nothing more. An event's id is the number of its look; who comes back
-with another one than the last hears `reset`, and reads everything anew.
+The ledger is read once for all streams, and only while there is one. Each stream keeps the newest state of each key,
+not a queue: a slow reader gets fewer, newer states and needs no more memory. An event's id is the number of the read; a
+client that comes back with another id than the last one gets `reset` and has to read everything again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _IN_SUMMARY = ("counts", "switch", "risks", "unprotected")
 
 @dataclass(eq=False)
 class _Watcher:
-    """What one of those who watch has not been sent yet: the newest of each topic and key; None: the key is gone."""
+    """What has not been sent to one stream yet: the newest of each topic and key; None: the key is gone."""
 
     waits: dict[str, dict[str, Any]] = field(default_factory=dict)
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,7 +64,7 @@ class _Watcher:
 
 
 class Streams:
-    """The looker, and who watches. `stop()` ends them all."""
+    """All open streams, and the task that reads the ledger for them. `stop()` ends them."""
 
     def __init__(self, sources: Sources, sessions: Sessions, *, look_s: float = _LOOK_S) -> None:
         self._sources = sources
@@ -88,18 +88,18 @@ class Streams:
 
     @property
     def watchers(self) -> int:
-        """How many watch."""
+        """The number of open streams."""
         return len(self._watchers)
 
     @property
     def looks(self) -> bool:
-        """Whether the ledger is being looked at."""
+        """Whether the ledger is being read."""
         return self._looker is not None and not self._looker.done()
 
     def watch(self, caller: Caller, last: str | None) -> AsyncIterator[bytes]:
-        """The events for one more who watches, as they are sent. Raises Refused(503, TOO_MANY_STREAMS)."""
+        """The events of a new stream. Raises Refused(503, TOO_MANY_STREAMS)."""
         if len(self._watchers) >= _MOST:
-            raise Refused(503, "TOO_MANY_STREAMS", f"{_MOST} pages watch already: close one.", retry_after=30)
+            raise Refused(503, "TOO_MANY_STREAMS", f"{_MOST} pages are open already: close one.", retry_after=30)
         return self._events(caller, last)
 
     async def _events(self, caller: Caller, last: str | None) -> AsyncIterator[bytes]:
@@ -112,7 +112,7 @@ class Streams:
         loop = asyncio.get_running_loop()
         looked = loop.time()
         try:
-            # Only now: whoever reads the lists after this misses nothing, as what follows is newer than a first look.
+            # After the first read: a client that reads the lists now misses nothing, as later changes are all sent.
             await self._looked.wait()
             yield _event("reset" if last is not None and last != self._id() else "hello", {}, self._id())
             while not self._stopped.is_set():
@@ -131,11 +131,11 @@ class Streams:
         return f"{self._boot}-{self._number}"
 
     async def _look(self) -> None:
-        """Look each second while somebody watches. A ledger that is away is said, and looked for again."""
+        """Read each second while a stream is open. If the ledger is away, say so and try again."""
         while self._watchers and not self._stopped.is_set():
             try:
                 news = await self._news()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the page says that it is old
+            except Exception as error:  # noqa: BLE001 - whatever it is, the page has to show that its data is old
                 _log.warning("api_stream_look_failed", kind=type(error).__name__)
                 news = {"away": {"": {"at": datetime.now(UTC)}}}
             self._number += 1
@@ -173,7 +173,7 @@ class Streams:
 
 
 def _grouped(items: dict[str, Any]) -> dict[str, Any]:
-    """Rows that changed, and keys that are gone; of a topic without keys its one value."""
+    """Changed rows and the keys of those that are gone; for a topic without keys, its one value."""
     if set(items) == {""}:
         value: dict[str, Any] = items[""]
         return value
@@ -198,7 +198,7 @@ def stream_routes(streams: Streams) -> APIRouter:
     async def stream(
         request: Request, last_event_id: Annotated[str | None, Header(max_length=100)] = None
     ) -> StreamingResponse:
-        """Changes of open orders and trades, prices, the summary and new events, each second at most."""
+        """Changes of open orders and trades, prices, the summary and new events, at most once a second."""
         events = streams.watch(caller_of(request), last_event_id)
         return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
