@@ -37,6 +37,8 @@ def address_of(request: Request, *, behind_proxy: bool) -> str:
             found = ipaddress.ip_address(text)
         except ValueError:
             continue
+        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped  # an IPv4 peer of a socket that listens on both: all of them share one /64
         if isinstance(found, ipaddress.IPv6Address) and not found.is_loopback:
             return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)).network_address) + "/64"
         return str(found)

@@ -167,10 +167,13 @@ async def test_a_session_ends(api: Api) -> None:
         assert (await page.post("/api/logout")).status_code == 204
         assert (await page.http.get("/api/session")).status_code == 401
     now = 0.0
-    async with api_on(sessions=Sessions(100, 10, clock=lambda: now)) as timed, timed.page() as page:
+    sessions = Sessions(100, 10, clock=lambda: now)
+    async with api_on(sessions=sessions, routers=[router]) as timed, timed.page() as page:
         for now in (9.0, 18.0, 27.0):  # noqa: B007 - the clock reads it
             assert (await page.http.get("/api/session")).status_code == 200
         now = 38.0
+        late = await page.post("/api/probe")
+        assert (late.status_code, late.json()["code"], acted) == (401, "NOT_LOGGED_IN", [])
         assert (await page.http.get("/api/session")).status_code == 401
         async with timed.page() as fresh:
             for now in range(40, 138, 9):  # noqa: B007

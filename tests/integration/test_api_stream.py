@@ -40,7 +40,7 @@ async def streaming(database: str) -> AsyncIterator[Streaming]:
     await add_order(pool, intent("open-1"))
     settings, sessions = Settings(), Sessions(43_200, 3600)
     sources = sources_of(settings, pool, lambda: policy_of(settings))
-    streams = Streams(sources, sessions, look_s=0.25)
+    streams = Streams(sources, sessions, look_s=0.25, session_s=0.5)
     routers = [read_routes(sources), stream_routes(streams)]
     async with api_on(routers=routers, sessions=sessions, stop=streams.stop) as api:
         yield Streaming(api, streams, pool)
@@ -155,6 +155,20 @@ async def test_streams_are_few_and_only_for_who_is_logged_in(streaming: Streamin
         async with streaming.api.program(VIEWER) as viewer:
             answer = await viewer.get("/api/stream")
         assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_STREAMS")
+
+
+async def test_a_stream_ends_with_its_session(streaming: Streaming) -> None:
+    """A page that was logged out hears so and its stream ends; a program's, which has no session, goes on."""
+    async with streaming.api.page() as page, watching(streaming) as program:
+        async with page.http.stream("GET", "/api/stream") as answer:
+            events = _events(answer)
+            await until(events, "hello")
+            assert (await page.post("/api/logout")).status_code == 204
+            await until(events, "logged-out")
+            assert [event async for event, _, _ in events] == []
+        await until(program, "hello")
+        await until(program, "tick")
+        assert (await page.http.get("/api/stream")).status_code == 401
 
 
 async def test_a_ledger_that_is_away_is_told_and_waited_for(streaming: Streaming) -> None:

@@ -206,6 +206,26 @@ async def test_actions_are_listed_by_who_asked(api: Api, viewer: httpx.AsyncClie
     assert (refused.status_code, refused.json()["code"]) == (422, "BAD_CURSOR")
 
 
+async def test_an_action_without_the_ledger_is_not_done(api: Api, pool: Pool, database: str) -> None:
+    """While the ledger is away an action is a 503 and not done; the same key does it once the ledger is back."""
+    headers = {"Idempotency-Key": "halt-while-away"}
+    await pool.close()
+    async with api.page() as page:
+        away = await page.post("/api/halt", {"note": "now"}, **headers)
+    assert (away.status_code, away.json()["code"]) == (503, "NO_DATABASE")
+    assert int(away.headers["retry-after"]) > 0
+    again = await create_pool(database, size=2)
+    try:
+        assert not await again.fetchval("SELECT count(*) FROM account_controls")
+        settings = Settings()
+        async with api_on(routers=[action_routes(hands_of(settings, again))]) as back, back.page() as page:
+            done = await page.post("/api/halt", {"note": "now"}, **headers)
+        assert (done.status_code, done.json()["changed"]) == (200, True)
+        assert "idempotent-replayed" not in done.headers
+    finally:
+        await again.close()
+
+
 async def test_ten_thousand_open_orders_come_page_by_page(viewer: httpx.AsyncClient, pool: Pool) -> None:
     """Ten thousand open orders, many received in the same instant, come once each, newest first, gzipped."""
     await pool.execute(

@@ -57,6 +57,8 @@ def _request(peer: str, *forwarded: str) -> Request:
         ("127.0.0.1", (), True, "127.0.0.1"),
         ("2001:db8:1:2:3:4:5:6", (), False, "2001:db8:1:2::/64"),
         ("::1", (), False, "::1"),
+        ("::ffff:192.0.2.1", (), False, "192.0.2.1"),
+        ("::1", ("::ffff:198.51.100.7",), True, "198.51.100.7"),
     ],
 )
 def test_whose_request_it_is(peer: str, forwarded: tuple[str, ...], behind_proxy: bool, address: str) -> None:

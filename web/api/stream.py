@@ -66,10 +66,13 @@ class _Watcher:
 class Streams:
     """All open streams, and the task that reads the ledger for them. `stop()` ends them."""
 
-    def __init__(self, sources: Sources, sessions: Sessions, *, look_s: float = _LOOK_S) -> None:
+    def __init__(
+        self, sources: Sources, sessions: Sessions, *, look_s: float = _LOOK_S, session_s: float = _SESSION_S
+    ) -> None:
         self._sources = sources
         self._sessions = sessions
         self._look_s = look_s
+        self._session_s = session_s
         self._watchers: set[_Watcher] = set()
         self._looker: asyncio.Task[None] | None = None
         self._seen = SeenChanges()
@@ -117,7 +120,7 @@ class Streams:
             yield _event("reset" if last is not None and last != self._id() else "hello", {}, self._id())
             while not self._stopped.is_set():
                 await watcher.called.wait()
-                if caller.session is not None and loop.time() - looked >= _SESSION_S:
+                if caller.session is not None and loop.time() - looked >= self._session_s:
                     looked = loop.time()
                     if not self._sessions.lives(caller.session):
                         yield _event("logged-out", {}, self._id())
