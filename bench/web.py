@@ -300,7 +300,7 @@ async def _cost(say: Say, rig: Rig, api: _Api, seconds: float) -> Row:
     say(f"{_PAGES} pages with {len(trades)} open trades for {seconds:.0f} s")
     async with api.pages() as pages:
         await _ticks(rig, 3.0)  # the first looks read everything
-        before: tuple[float, float, Any] = (api.cpu(), time.perf_counter(), sum(page.events for page in pages))
+        before: tuple[float, float, int] = (api.cpu(), time.perf_counter(), sum(page.events for page in pages))
         await _ticks(rig, seconds)
         used, took = api.cpu() - before[0], time.perf_counter() - before[1]
         events = sum(page.events for page in pages) - before[2]

@@ -67,7 +67,7 @@ def _orders(router: APIRouter, sources: Sources) -> None:
         form: Shape = None,
     ) -> dict[str, Any] | Response:
         """Orders that have not ended, the newest first."""
-        filters = {"symbol": symbol, "side": side, "kind": kind}
+        filters: dict[str, str | None] = {"symbol": symbol, "side": side, "kind": kind}
 
         async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
             place = views.Place(*after) if after else None
@@ -95,7 +95,7 @@ def _orders(router: APIRouter, sources: Sources) -> None:
         form: Shape = None,
     ) -> dict[str, Any] | Response:
         """Orders that have ended, whatever the end, the last first."""
-        filters = {"symbol": symbol, "side": side, "kind": kind, "state": state}
+        filters: dict[str, str | None] = {"symbol": symbol, "side": side, "kind": kind, "state": state}
 
         async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
             place = views.Place(*after) if after else None
@@ -131,7 +131,7 @@ def _trades(router: APIRouter, sources: Sources) -> None:
     ) -> dict[str, Any] | Response:
         """Trades: open ones by when they were opened, closed ones by when they were closed, the last first."""
         closed = state == "closed"
-        filters = {"symbol": symbol, "trigger": trigger}
+        filters: dict[str, str | None] = {"symbol": symbol, "trigger": trigger}
 
         async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
             place = views.Place(*after) if after else None
