@@ -242,6 +242,9 @@ async def test_who_is_logged_in_to_the_page_uses_the_ui(shown: Shown) -> None:
             assert not await asked_to_cancel(handle)
             async with shown.http.get(f"{gate.url}/", headers={"Cookie": viewer}) as answer:
                 assert (answer.status, answer.content_type) == (200, "text/html")
+            for cookie, without_buttons in ((viewer, True), (owner, False)):
+                async with shown.http.get(f"{gate.url}/api/v1/settings", headers={"Cookie": cookie}) as answer:
+                    assert (await answer.json())["DisableWriteActions"] is without_buttons
             assert await shown.cancel(gate.url, handle, Origin="http://evil.test", Cookie=owner) == 403
             assert await shown.cancel(gate.url, handle, Origin=api.origin, Cookie=owner) == 403
             assert not await asked_to_cancel(handle)

@@ -44,6 +44,7 @@ which `*` is anything: of an address with `api/` in it remains what comes before
 files keep theirs."""
 
 _COOKIE = "bottrader_ui"
+_MAY_ACT = "may_act"
 _SESSION = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _LARGEST_BODY = 4 * 2**20  # Temporal's own limit of a request
 _CONNECT_TIMEOUT_S = 5.0
@@ -200,7 +201,7 @@ class UiGate:
         if (refused := await self._refused(request)) is not None:
             return refused
         if request.path == "/api/v1/settings":
-            return _with_headers(web.json_response(_settings(self.config)))
+            return _with_headers(web.json_response(_settings(self.config, may_act=request.get(_MAY_ACT, True))))
         if request.method == "GET" and (name := VIEW_PATHS.get(request.path)):
             where = view_address(name, self.config.namespace)
             return _with_headers(web.Response(status=303, headers={"Location": where}))
@@ -245,6 +246,7 @@ class UiGate:
                 allow_redirects=False,
             ) as answer:
                 status = answer.status
+                request[_MAY_ACT] = answer.headers.get("X-Role") == "trade"
         except (aiohttp.ClientError, TimeoutError):
             status = 0
         if status == HTTPStatus.NO_CONTENT:
@@ -351,8 +353,8 @@ def _with_headers(answer: web.Response) -> web.Response:
     return answer
 
 
-def _settings(config: UiGateConfig) -> dict[str, Any]:
-    """What the UI asks for first, as its own server would answer."""
+def _settings(config: UiGateConfig, *, may_act: bool) -> dict[str, Any]:
+    """What the UI asks for first, as its own server would answer. Without `may_act` its buttons that act are disabled."""
     switches = (
         "ShowTemporalSystemNamespace",
         "NotifyOnNewVersion",
@@ -383,4 +385,5 @@ def _settings(config: UiGateConfig) -> dict[str, Any]:
         "Codec": codec,
         "Version": "",
         **dict.fromkeys(switches, False),
+        "DisableWriteActions": not may_act,
     }
