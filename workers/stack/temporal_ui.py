@@ -354,7 +354,7 @@ def _with_headers(answer: web.Response) -> web.Response:
 
 
 def _settings(config: UiGateConfig, *, may_act: bool) -> dict[str, Any]:
-    """What the UI asks for first, as its own server would answer. Without `may_act` its buttons that act are disabled."""
+    """What the UI asks for first, as its own server would answer. Without `may_act` its acting buttons are disabled."""
     switches = (
         "ShowTemporalSystemNamespace",
         "NotifyOnNewVersion",
