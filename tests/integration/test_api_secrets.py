@@ -74,7 +74,12 @@ def _settings(folder: Path, database: str) -> dict[str, Any]:
             "tls_client_cert_file": file("client.pem", client.cert_chain_pems[0].bytes().decode()),
             "tls_client_key_file": file("client.key", client.private_key_pem.bytes().decode()),
         },
-        "exchange": {"key_file": file("key.json", json.dumps({"name": f"{WORD}/key", "privateKey": f"{WORD}-of-it"}))},
+        "exchange": {
+            "rest": "127.0.0.1:1",
+            "stream": "wss://127.0.0.1:1",
+            "user_stream": "wss://127.0.0.1:1",
+            "key_file": file("key.json", json.dumps({"name": f"{WORD}/key", "privateKey": f"{WORD}-of-it"})),
+        },
         "notices": {"urls": [f"json://{WORD}-notices@127.0.0.1:1/"]},
         "webhook": {
             "senders": {

@@ -31,7 +31,7 @@ from web.api.action_log import ActionLog, Begun
 from web.api.callers import Caller
 from web.api.door import caller_of
 from web.api.plain import as_plain
-from web.api.problems import RESPONSES, Problem, problem
+from web.api.problems import RESPONSES, described, problem
 from web.refusals import Refused
 from web.views import Ledger
 from web.views.lists import order_line
@@ -125,8 +125,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     **RESPONSES,
     200: {"model": Answer},
     202: {"model": Answer, "description": "stored to be done later: no worker has answered"},
-    404: {"model": Problem, "description": "the account has no such order, trade or incident"},
-    409: {"model": Problem, "description": "it can't be done (any more), or the key was used for something else"},
+    404: described("the account has no such order, trade or incident"),
+    409: described("it can't be done (any more), or the key was used for something else"),
 }
 
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from web.refusals import Refused
 
-__all__ = ["RESPONSES", "Problem", "problem"]
+__all__ = ["RESPONSES", "Problem", "described", "problem"]
 
 
 class Problem(BaseModel):
@@ -40,16 +40,17 @@ def problem(refused: Refused) -> JSONResponse:
     )
 
 
-def _described(text: str) -> dict[str, Any]:
+def described(text: str) -> dict[str, Any]:
+    """A problem in the schema of the API, with what it means."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: _described("not logged in, or the token is not valid"),
-    403: _described("not a request of this page itself, without the session's X-CSRF, or the role may not do it"),
-    422: _described("a parameter is unknown or wrong; `field` names it"),
-    429: _described("too many failures; see Retry-After"),
-    503: _described("the ledger or Temporal does not answer; the same request may be sent again"),
+    401: described("not logged in, or the token is not valid"),
+    403: described("not a request of this page itself, without the session's X-CSRF, or the role may not do it"),
+    422: described("a parameter is unknown or wrong; `field` names it"),
+    429: described("too many failures; see Retry-After"),
+    503: described("the ledger or Temporal does not answer; the same request may be sent again"),
 }
 """Answers that any endpoint may give beside its own."""

@@ -44,7 +44,6 @@ which `*` is anything: of an address with `api/` in it remains what comes before
 files keep theirs."""
 
 _COOKIE = "bottrader_ui"
-_MAY_ACT = "may_act"
 _SESSION = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _LARGEST_BODY = 4 * 2**20  # Temporal's own limit of a request
 _CONNECT_TIMEOUT_S = 5.0
@@ -198,10 +197,11 @@ class UiGate:
             return _plain(403, why)
         if self.config.link_file is not None and request.path == "/login":
             return self._log_in(request)
-        if (refused := await self._refused(request)) is not None:
+        refused, may_act = await self._checked(request)
+        if refused is not None:
             return refused
         if request.path == "/api/v1/settings":
-            return _with_headers(web.json_response(_settings(self.config, may_act=request.get(_MAY_ACT, True))))
+            return _with_headers(web.json_response(_settings(self.config, may_act=may_act)))
         if request.method == "GET" and (name := VIEW_PATHS.get(request.path)):
             where = view_address(name, self.config.namespace)
             return _with_headers(web.Response(status=303, headers={"Location": where}))
@@ -214,28 +214,30 @@ class UiGate:
         own = [f"http://{host}" for host in own_hosts(self.config.public_port or self._port)]
         return own if self.config.origin is None else [*own, self.config.origin]
 
-    async def _refused(self, request: web.Request) -> web.StreamResponse | None:
-        """The answer to a request without a log-in, or whose role is not enough; None: it may pass."""
+    async def _checked(self, request: web.Request) -> tuple[web.StreamResponse | None, bool]:
+        """The answer to a request without a log-in, or whose role is not enough (None: it may pass); and whether the
+        caller may act.
+        """
         config = self.config
         if config.link_file is not None:
             if self._logins.holds(request.cookies.get(_COOKIE)):
-                return None
+                return None, True
             if config.login is None:
-                return _plain(401, _LOG_IN)
+                return _plain(401, _LOG_IN), False
         if config.login is None:
-            return None
+            return None, True
         base = config.login()
         if base is None:
-            return _plain(503, "BotTrader's API, which checks log-ins, has not started yet: try again.")
+            return _plain(503, "BotTrader's API, which checks log-ins, has not started yet: try again."), False
         return await self._asked_the_api(base, request)
 
-    async def _asked_the_api(self, base: str, request: web.Request) -> web.StreamResponse | None:
+    async def _asked_the_api(self, base: str, request: web.Request) -> tuple[web.StreamResponse | None, bool]:
         if self._client is None:
             raise RuntimeError("the gate is not started")
         name = f"__Host-bottrader-{urlsplit(base).port}"
         session = request.cookies.get(name, "")
         if not _SESSION.fullmatch(session):
-            return _plain(401, _LOG_IN_AT.format(base, self.url))
+            return _plain(401, _LOG_IN_AT.format(base, self.url)), False
         role = "view" if request.method in {"GET", "HEAD"} else "trade"
         try:
             async with self._client.get(
@@ -245,17 +247,16 @@ class UiGate:
                 timeout=_CHECK_TIMEOUT,
                 allow_redirects=False,
             ) as answer:
-                status = answer.status
-                request[_MAY_ACT] = answer.headers.get("X-Role") == "trade"
+                status, may_act = answer.status, answer.headers.get("X-Role") == "trade"
         except (aiohttp.ClientError, TimeoutError):
-            status = 0
+            status, may_act = 0, False
         if status == HTTPStatus.NO_CONTENT:
-            return None
+            return None, may_act
         if status == HTTPStatus.UNAUTHORIZED:
-            return _plain(401, _LOG_IN_AT.format(base, self.url))
+            return _plain(401, _LOG_IN_AT.format(base, self.url)), False
         if status == HTTPStatus.FORBIDDEN:
-            return _plain(403, "Your role is view, which can only read.")
-        return _plain(503, "BotTrader's API, which checks log-ins, does not answer: try again.")
+            return _plain(403, "Your role is view, which can only read."), False
+        return _plain(503, "BotTrader's API, which checks log-ins, does not answer: try again."), False
 
     def _log_in(self, request: web.Request) -> web.StreamResponse:
         session = self._logins.exchange(request.query.get("token", "")) if request.method == "GET" else None
