@@ -16,8 +16,9 @@ from web.api.plain import PlainJson
 from web.api.problems import RESPONSES
 from web.api.rows import ActionRow, EventRow, OrderKind, OrderRow, Page, Severity, Side, TradeRow
 from web.api.sources import Sources
-from web.api.tables import CSV_RESPONSE, Form, Listing
+from web.api.tables import CSV_RESPONSE, Form, Listing, Place
 from web.refusals import Refused
+from web.views import Json
 from web.views import lists as views
 from web.views.actions import actions, described_action
 from web.views.standing import equity, market_of, newest_runs, newest_signals_of_all, notice_targets, read_standing
@@ -65,11 +66,11 @@ def _orders(router: APIRouter, sources: Sources) -> None:
         limit: Limit = 100,
         cursor: Cursor = None,
         form: Shape = None,
-    ) -> dict[str, Any] | Response:
+    ) -> Json | Response:
         """Orders that have not ended, the newest first."""
         filters: dict[str, str | None] = {"symbol": symbol, "side": side, "kind": kind}
 
-        async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
+        async def read(after: Place | None, most: int) -> list[Json]:
             place = views.Place(*after) if after else None
             rows = await views.open_orders(ledger, account, **filters, after=place, limit=most)
             return [views.described_order_line(row) for row in rows]
@@ -93,11 +94,11 @@ def _orders(router: APIRouter, sources: Sources) -> None:
         limit: Limit = 100,
         cursor: Cursor = None,
         form: Shape = None,
-    ) -> dict[str, Any] | Response:
+    ) -> Json | Response:
         """Orders that have ended, whatever the end, the last first."""
         filters: dict[str, str | None] = {"symbol": symbol, "side": side, "kind": kind, "state": state}
 
-        async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
+        async def read(after: Place | None, most: int) -> list[Json]:
             place = views.Place(*after) if after else None
             rows = await views.ended_orders(ledger, account, **filters, after=place, limit=most)
             return [views.described_order_line(row) for row in rows]
@@ -128,12 +129,12 @@ def _trades(router: APIRouter, sources: Sources) -> None:
         limit: Limit = 100,
         cursor: Cursor = None,
         form: Shape = None,
-    ) -> dict[str, Any] | Response:
+    ) -> Json | Response:
         """Trades: open ones by when they were opened, closed ones by when they were closed, the last first."""
         closed = state == "closed"
         filters: dict[str, str | None] = {"symbol": symbol, "trigger": trigger}
 
-        async def read(after: tuple[Any, ...] | None, most: int) -> list[dict[str, Any]]:
+        async def read(after: Place | None, most: int) -> list[Json]:
             place = views.Place(*after) if after else None
             rows = await views.trades_of(ledger, account, closed=closed, **filters, after=place, limit=most)
             alone = await sources.unwatched({row["symbol"] for row in rows if row["state"] != "CLOSED"})
@@ -217,7 +218,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
         only_open: bool = False,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Events that people are notified of, whether a message was sent or not, the newest first."""
         filters = {"list": "events", "kind": kind, "severity": severity, "only_open": only_open}
         place = place_of(cursor, filters, int)
@@ -240,7 +241,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
         subject: Annotated[str | None, Query(max_length=100)] = None,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """What was done by the API: who asked for what and what was answered, the newest first."""
         filters = {"list": "actions", "by": by, "kind": kind, "subject": subject}
         place = place_of(cursor, filters, datetime, str, str)
@@ -251,7 +252,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
         return {"items": lines, "next_cursor": cut}
 
 
-def event_line(row: Any) -> dict[str, Any]:
+def event_line(row: Any) -> Json:
     """An event as `EventRow` has it."""
     return dict(row) | {"messages": row["messages"] or 0, "targets": row["targets"] or 0}
 

@@ -19,13 +19,14 @@ from domain.text import spreadsheet_text
 from web.api.cursors import cursor_of, place_of
 from web.api.encoding import quality
 from web.api.plain import moment
+from web.views import Json
 
-__all__ = ["CSV_RESPONSE", "Form", "Listing"]
+__all__ = ["CSV_RESPONSE", "Form", "Listing", "Place"]
 
 Form = Literal["json", "csv"] | None
 """What was asked for by `format`; None: the header Accept says it."""
 Place = tuple[Any, ...]
-CSV_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+CSV_RESPONSE: dict[int | str, Json] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 """For the addresses that also answer CSV."""
 _CSV_PAGE = 1000
 
@@ -42,10 +43,10 @@ class Listing:
     row: type[BaseModel]
     filters: Mapping[str, object]
     sorted_by: Sequence[str]
-    read: Callable[[Place | None, int], Awaitable[list[dict[str, Any]]]]
+    read: Callable[[Place | None, int], Awaitable[list[Json]]]
     kinds: tuple[type, ...] = (datetime, str)
 
-    async def answer(self, request: Request, form: Form, cursor: str | None, limit: int) -> dict[str, Any] | Response:
+    async def answer(self, request: Request, form: Form, cursor: str | None, limit: int) -> Json | Response:
         """A page as JSON, or everything from there on as CSV. Raises Refused(422, BAD_CURSOR)."""
         place = place_of(cursor, {"list": self.name, **self.filters}, *self.kinds)
         if form == "csv" or (form is None and _wants_csv(request)):
@@ -56,7 +57,7 @@ class Listing:
             last = cursor_of({"list": self.name, **self.filters}, *self._place(rows[limit - 1]))
         return {"items": rows[:limit], "next_cursor": last}
 
-    def _place(self, row: Mapping[str, Any]) -> Place:
+    def _place(self, row: Json) -> Place:
         return tuple(row[name] for name in self.sorted_by)
 
     async def _csv(self, place: Place | None) -> Response:

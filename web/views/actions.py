@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from web.views import Ledger, Row
+from web.views import Json, Ledger, Row
 
 __all__ = ["actions", "described_action"]
 
@@ -37,7 +36,7 @@ async def actions(
     return await ledger.fetch(_ACTIONS, account, by, kind, subject, at, asker, key, limit)
 
 
-def described_action(row: Row) -> dict[str, Any]:
+def described_action(row: Row) -> Json:
     """An action for a table. `accepted` is None while it has no answer."""
     return {
         "at": row["at"],
