@@ -167,7 +167,12 @@ ATTEMPT = compared(
             "a.client_order_id",
             "CASE WHEN o.role = 'EXTERNAL' THEN a.client_order_id ELSE a.order_key || '-' || a.number END",
         ),
-        ("size", "a.size", "CASE WHEN a.number = 1 THEN o.base_size ELSE a.size END"),
+        (
+            # an exit that is refused for lack of funds goes on for less
+            "size",
+            "a.size",
+            "CASE WHEN a.number = 1 AND NOT (o.role = 'EXIT' AND a.status = 'FAILED') THEN o.base_size ELSE a.size END",
+        ),
         ("limit_price", "a.limit_price", "CASE WHEN a.number = 1 THEN o.limit_price ELSE a.limit_price END"),
         (
             "status",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from activities.heartbeat import alive
 from activities.interfaces.orders import CancelAttempt, LookUp, PlaceAttempt
 from activities.ledger.record import LedgerWriter, update_of
 from activities.obstacles import ObstacleNews
+from activities.orders.resends import Resends
 from activities.orders.touches import EXIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
@@ -33,6 +35,7 @@ from domain.messages import (
 )
 from domain.obstacles import Obstacle
 from domain.orders import TAKES_NO_MARKET, AttemptStatus
+from domain.wording import money
 from exchange.port import (
     CancelVerdict,
     CommandRefused,
@@ -50,13 +53,21 @@ _log = structlog.get_logger()
 _CLOCK_SKEW = timedelta(minutes=5)
 _LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
 """Seconds that a pause which the exchange asks for is obeyed by a cancel."""
+_BODIES = 10
+"""At most so many bodies of an exit are sent under one id in a row, each for less than the one before."""
 
 
 class AttemptCommands:
     """The exchange's commands on attempts of one account's orders, and what their answers say in the journal."""
 
     def __init__(
-        self, pool: Pool, venue: Venue, policy: Callable[[], Policy], ledger: LedgerWriter, obstacles: ObstacleNews
+        self,
+        pool: Pool,
+        venue: Venue,
+        policy: Callable[[], Policy],
+        ledger: LedgerWriter,
+        obstacles: ObstacleNews,
+        resends: Resends,
     ) -> None:
         self._pool = pool
         self._venue = venue
@@ -64,6 +75,7 @@ class AttemptCommands:
         self._account = policy().account
         self._ledger = ledger
         self._obstacles = obstacles
+        self._resends = resends
         self._takes_none = False
         """The exchange did not take the last order that this process sent, whatever it was."""
         self._telling: set[asyncio.Task[None]] = set()
@@ -79,10 +91,7 @@ class AttemptCommands:
             async with alive():
                 answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
         except CommandRefused as error:
-            self._takes_orders(again=True)
-            self._venue.forget_product(request.symbol)
-            if plan.limit_price is None and error.code in TAKES_NO_MARKET:
-                self._venue.refused_market(request.symbol)
+            self._was_refused(request.symbol, plan.limit_price, error.code)
             await self._pool.execute(
                 """UPDATE attempts SET status = 'FAILED', live = false, refusal = $2, refusal_text = $3,
                    final_at = now(), status_source = 'submit_response'
@@ -109,6 +118,13 @@ class AttemptCommands:
         await self._acknowledge(plan.client_order_id, answer.exchange_order_id)
         await self._ledger.expect(request.order_key, plan.size)
         return PlaceAnswer(verdict=PlaceVerdict.ACCEPTED, exchange_order_id=answer.exchange_order_id)
+
+    def _was_refused(self, symbol: str, limit_price: Decimal | None, code: str) -> None:
+        """The exchange answered an order, and what it said may tell of the product."""
+        self._takes_orders(again=True)
+        self._venue.forget_product(symbol)
+        if limit_price is None and code in TAKES_NO_MARKET:
+            self._venue.refused_market(symbol)
 
     def _takes_orders(self, *, again: bool) -> None:
         """Note whether the exchange answered an order as one; where it does so again, exits that pause are told."""
@@ -193,10 +209,27 @@ class AttemptCommands:
         return found, StatusSource.ORDER_HISTORY
 
     async def _send_again(self, row: Any) -> ResolveAnswer | None:
-        """Where a repeated id is answered with the first order, the identical body either finds it or places it.
+        """Where a repeated id is answered with the first order, the identical body either finds it or places it. So
+        does another body of an exit that the exchange refuses as it is (`activities.orders.resends`).
 
         None if that says nothing new; NOT_YET if what was sent now may still arrive.
         """
+        said = ""
+        for _ in range(_BODIES):
+            try:
+                answer = await self._sent_again(row)
+                return answer and answer.model_copy(update={"sentence": said + answer.sentence})
+            except CommandRefused as error:
+                self._was_refused(row["symbol"], row["limit_price"], error.code)
+                plan = await self._resends.instead(row, error.code)
+                if plan is None:
+                    return None
+                said = f"{error.code}, so it was sent again for {money(plan.size)}: "
+                row = {**row, "body": plan.body, "size": plan.size, "limit_price": plan.limit_price}
+        return None
+
+    async def _sent_again(self, row: Any) -> ResolveAnswer | None:
+        """Send an attempt's body once more. Raises CommandRefused where the exchange says no to it."""
         exchange = self._venue.exchange
         if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
             return None
@@ -215,6 +248,8 @@ class AttemptCommands:
                 row["client_order_id"],
                 row["prepared_at"],
             )
+            if isinstance(error, CommandRefused):
+                raise
             return None
         except OutcomeUnknown as error:
             _log.info("resend_not_answered", client_order_id=row["client_order_id"], code=error.code)

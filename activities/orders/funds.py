@@ -15,15 +15,18 @@ from domain.market import Product, base_of
 from domain.messages import OrderIntent
 from domain.money import ZERO
 
-__all__ = ["first_size", "next_size"]
+__all__ = ["first_size", "next_size", "size_again"]
 
 _LATELY = "interval '60 s'"
 """For so long (wall time) a refusal for lack of funds says something."""
 
-# Each refusal says that less than its size was available, and so does the sum of it less what was sold since.
+# Each refusal says that less than its size was available: less what was sold since, and with what the entry has bought
+# since.
 _REFUSED = f"""
 SELECT min(a.size - coalesce((SELECT sum(f.size + f.base_fees) FROM fills f JOIN orders s USING (order_key)
-                               WHERE s.entry_key = $1 AND s.side = 'SELL' AND f.recorded_at > a.final_at), 0))
+                               WHERE s.entry_key = $1 AND s.side = 'SELL' AND f.recorded_at > a.final_at), 0)
+                  + coalesce((SELECT sum(f.size - f.base_fees) FROM fills f
+                               WHERE f.order_key = $1 AND f.recorded_at > a.final_at), 0))
   FROM orders o JOIN attempts a USING (order_key)
  WHERE o.entry_key = $1 AND o.role = 'EXIT' AND (o.finished_at IS NULL OR o.finished_at > now() - {_LATELY})
    AND a.status = 'FAILED' AND a.refusal = ANY ($2) AND a.final_at > now() - {_LATELY}
@@ -71,6 +74,22 @@ async def next_size(
         return ZERO
     await connection.execute(_SHRINK, intent.order_key, size)
     return size
+
+
+async def size_again(
+    connection: Statements,
+    intent: OrderIntent,
+    claimed: Decimal,
+    refused: Decimal,
+    free: Decimal | None,
+    product: Product | None,
+    price: Decimal | None,
+) -> Decimal:
+    """The size (base) below `refused` that is asked for under the same id, as in `next_size`; zero where none is worth
+    it. Its order goes on claiming all that it `claimed`. Raises the database's errors.
+    """
+    believed = [await _by_books(connection, intent), *([] if free is None else [free])]
+    return smaller(claimed, min(claimed, refused), believed, product, price) or ZERO
 
 
 async def _refused(connection: Statements, intent: OrderIntent) -> Decimal | None:

@@ -59,6 +59,7 @@ from activities.orders.decisions import IntentConflictError, insert_attempt, pla
 from activities.orders.entry_facts import disabled_why, limits_of
 from activities.orders.funds import next_size
 from activities.orders.limits import halt_if_lost_too_much
+from activities.orders.resends import Resends
 from activities.orders.touches import EXIT_ASKS_SECONDS, PROFIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
@@ -118,7 +119,9 @@ class TradingActivities(OrderActivities):
         self._admissions = Admissions(pool, venue, policy, trouble)
         self._touches = self._admissions.touches
         self.ledger = LedgerWriter(pool, self._account)
-        self._attempts = AttemptCommands(pool, venue, policy, self.ledger, ObstacleNews(pool, client, self._account))
+        resends = Resends(pool, venue, self._admissions.decisions, self._touches)
+        obstacles = ObstacleNews(pool, client, self._account)
+        self._attempts = AttemptCommands(pool, venue, policy, self.ledger, obstacles, resends)
 
     @activity.defn(name="admit")
     async def admit(self, intent: OrderIntent) -> Admission:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from activities.ledger.validator import check_ledger
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy
 from tests.support.waiting import eventually
@@ -88,6 +89,7 @@ async def test_a_persons_resting_sell_of_a_part_keeps_nothing_else_from_being_so
         await system.control.clear_faults()
         assert (await trade.closed(within=60)).exit_size == Decimal("0.01")
     await system.assert_books_agree()
+    assert (await check_ledger(system.pool, None, system.account)).violations == ()
 
 
 @pytest.mark.parametrize("how", ["failing", "lagging"])
@@ -122,6 +124,33 @@ async def test_what_a_person_sold_at_the_market_keeps_nothing_else_from_being_so
     await in_journal(system, sold["order_id"])
     await system.price("47000")
     await until_sold(system, trade, "0.006", within=PATIENCE)
+
+
+async def test_what_an_entry_still_fills_is_sold_beside_a_persons_sell(system: TradingSystem) -> None:
+    """A close was refused for lack of funds down to next to nothing, and then the entry fills more: that was not
+    refused, so it is sold with the next order.
+    """
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=RULES))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+    await reads(system, "failing")
+    other = await rests_a_sell(system)
+    await in_journal(system, other)
+    await system.control.latency(cancel=None)
+    await close(trade)
+    await until_sold(system, trade, "0.006", within=PATIENCE)
+    await told(system, "INSUFFICIENT_FUND")
+    await system.control.fill(entry, "0.02")
+    await until_sold(system, trade, "0.026", within=PATIENCE)
+    sold = [Decimal(item["filled_size"]) for item in await sells(system, trade)]
+    assert sold == [Decimal("0.006"), Decimal("0.02")]
+    await system.control.latency(cancel=0)
+    await system.control.finish_cancel(entry)
+    await system.control.cancel(other)
+    await system.control.clear_faults()
+    assert (await trade.closed(within=60)).exit_size == Decimal("0.03")
+    await system.assert_books_agree()
 
 
 async def test_what_neither_protection_without_an_end_nor_a_person_holds_is_sold(system: TradingSystem) -> None:
