@@ -13,8 +13,9 @@ from activities.database import Pool
 from activities.exits.past_candles import begins, closed_candles
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces.orders import ProtectionRequest, ProtectionTrouble
-from activities.ledger.closing import KEPT_BID, free_beside
+from activities.ledger.closing import free_beside
 from activities.ledger.holdings import books_are_open, free_by_books
+from activities.ledger.known_bids import KEPT_BID
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.exits import ExitRules, atr_reading, atr_window

@@ -6,12 +6,14 @@ The plan is the truth: the price watcher hears of it at once, and an exit monito
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from activities.commands import given_by
 from activities.database import Pool, lock_symbol
 from activities.exits.plans import locked_plan, position_of
 from activities.interfaces.orders import MoveStops
+from activities.ledger.known_bids import LAST_PRICE
 from activities.venue import Venue
 from domain.commands import CommandKind, noted, through_temporal
 from domain.exits import ExitReason, ExitRules, price_stop
@@ -23,6 +25,8 @@ from exchange.port import ExchangeError
 __all__ = ["move_stops"]
 
 _ASK_SECONDS = 3.0
+_KEPT_SECONDS = 60.0
+"""For so long (wall time) a bid that a stream told says something."""
 
 # GREATEST, as the price watcher writes: a trailing stop is never lowered, whoever writes it and in whatever order.
 _WRITE = """
@@ -49,7 +53,7 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
     symbol = await pool.fetchval("SELECT symbol FROM trades WHERE entry_key = $1", key)
     if symbol is None:
         raise StopsRefusedError("NO_POSITION", "the trade has no position")
-    bid = await _bid(venue, symbol)
+    bid = await _bid(pool, venue, account, symbol)
     async with pool.acquire() as connection, connection.transaction():
         await lock_symbol(connection, account, symbol)
         done = await connection.fetchrow(
@@ -96,9 +100,12 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
     return StopsAnswer(sentence=moved.sentence, rules=moved.rules)
 
 
-async def _bid(venue: Venue, symbol: str) -> Decimal | None:
+async def _bid(pool: Pool, venue: Venue, account: str, symbol: str) -> Decimal | None:
+    """The exchange's own, or where it doesn't tell it in time, one that was told in the last minute."""
     try:
         async with asyncio.timeout(_ASK_SECONDS):
             return (await venue.quote(symbol)).bid
     except (ExchangeError, TimeoutError):
-        return None
+        kept = await pool.fetchrow(LAST_PRICE, account, symbol)
+    old = kept is None or (datetime.now(UTC) - kept["at"]).total_seconds() > _KEPT_SECONDS
+    return None if old else Decimal(kept["bid"])

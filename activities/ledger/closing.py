@@ -8,6 +8,7 @@ from typing import Any
 from activities.database import Connection, Pool, bounded_transaction, lock_order, lock_symbol, lock_trade
 from activities.incidents import report_past
 from activities.interfaces.orders import TradeKey
+from activities.ledger.known_bids import KEPT_BID
 from activities.ledger.rows import SoldTradeRow, totals_of
 from activities.ledger.writes import ExitWrite, Writes
 from activities.venue import Venue
@@ -22,7 +23,6 @@ from domain.protection import ProtectionRole
 from domain.sizing import dust_sentence, free_to_sell, is_dust
 
 __all__ = [
-    "KEPT_BID",
     "LEGS",
     "close_trade",
     "exit_row",
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _PATIENCE = 1.5
-_KEPT_SECONDS = 60
 
 LEGS = f"""
 greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int)) FROM orders o
@@ -42,17 +41,6 @@ greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int))
 """
 """For a trade `t`: the highest number of its monitor's exits, admitted or refused. A row older than stored leg numbers
 counts as one."""
-
-KEPT_BID = f"""
-(SELECT known.bid FROM (
-    SELECT m.bid, m.at FROM market_prices m WHERE m.account = t.account AND m.symbol = t.symbol
-    UNION ALL
-    (SELECT (o.intent ->> 'trigger_price')::numeric, (o.intent ->> 'due_at')::timestamptz FROM orders o
-      WHERE o.entry_key = t.entry_key AND o.role = 'EXIT' AND o.entry_point = '{EntryPoint.EXIT}'
-      ORDER BY o.received_at DESC LIMIT 1)) known
-  WHERE known.bid > 0 AND known.at > now() - make_interval(secs => {_KEPT_SECONDS}) ORDER BY known.at DESC LIMIT 1)
-"""
-"""The newest bid of the last minute that is known in a trade `t`'s symbol: of the market, or of its last exit."""
 
 
 async def position_view(

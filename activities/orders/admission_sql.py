@@ -6,7 +6,7 @@ What a sell of the pool may take is read by `activities.ledger.holdings`; what i
 `ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
 trades to look at for a losing streak, wall seconds for which a price is fresh, and the names of the account's own
 currency with the ending of its symbols (`activities.orders.limits.own_currency`). `SELL_FACTS`: order key, account,
-symbol, entry key, and of its command the id, the kind and the subject, null for none. `LAST_PRICE`: account, symbol.
+symbol, entry key, and of its command the id, the kind and the subject, null for none.
 `ENDED_SINCE`: account, a time.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from activities.orders.limits import closed_results, of_today
 from domain.orders import EntryPoint
 
-__all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "LAST_PRICE", "SELL_FACTS", "TURN"]
+__all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "SELL_FACTS", "TURN"]
 
 # Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
 # what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
@@ -150,12 +150,4 @@ SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
                FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
           FROM trades t WHERE t.entry_key = $4) AS held,
        (SELECT given_by FROM commands WHERE id = $5 AND account = $2 AND kind = $6 AND subject = $7) AS given_by
-"""
-
-LAST_PRICE = """
-SELECT bid, at FROM (
-    SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_prices m WHERE m.account = $1 AND m.symbol = $2
-    UNION ALL
-    SELECT b.bid, b.at FROM exit_bids b WHERE b.account = $1 AND b.symbol = $2) known
- WHERE bid > 0 AND at IS NOT NULL ORDER BY at DESC LIMIT 1
 """

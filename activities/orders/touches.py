@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from activities.database import Pool
 from activities.exits.plans import read_plan
-from activities.orders.admission_sql import LAST_PRICE
+from activities.ledger.known_bids import LAST_PRICE
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.drafting import Draft, market_exit

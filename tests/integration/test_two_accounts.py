@@ -20,10 +20,10 @@ from activities.database import Pool, create_pool
 from activities.exits.plans import PlanTable
 from activities.interfaces.strategy import MarketDataInput
 from activities.leases import LeaseTerms, hold
+from activities.ledger.known_bids import LAST_PRICE
 from activities.market.candles import CandleTable, MarketRow
 from activities.market.keeper import MarketDataOptions, MarketKeeper, market_data_lease
 from activities.market.universe import Universe
-from activities.orders.admission_sql import LAST_PRICE
 from activities.strategy.store import Signal, StrategyStore
 from domain.candles import CANDLE, holds, settles
 from domain.scoring import Action, Decision

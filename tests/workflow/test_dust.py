@@ -14,6 +14,8 @@ from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
+from tests.workflow.test_exits_while_reads_fail import until_bid_is_kept
+from tests.workflow.test_urgent_exits import bought, close
 from web.views.trades import described_trade, read_trade
 
 
@@ -71,6 +73,23 @@ async def test_dust_is_called_so_by_what_the_stream_told_while_reads_fail(
     assert outcome.dust_why == "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and remain as dust"
     alarms = await system.rows("SELECT kind, sentence FROM incidents WHERE severity = 'CRITICAL'")
     assert [item for item in alarms if "EXIT" in item["kind"].upper()] == []
+    await system.control.clear_faults()
+    await system.assert_books_agree()
+
+
+async def test_dust_that_a_close_leaves_is_called_so_by_the_watchers_bid(system: TradingSystem) -> None:
+    """No read works, and a thin book takes all but half a dollar of what a person closes: that is dust, by the bid that
+    the price watcher keeps.
+    """
+    trade = await bought(system)
+    await until_bid_is_kept(system, "50000")
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fault("thin_book", "SELL BTC-USD", count=1, share=0.999)
+    await close(trade)
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.00999"))
+    assert outcome.dust_why == "0.00001 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and remain as dust"
+    assert await system.value("SELECT count(*) FROM orders WHERE gate IS NOT NULL") == 0
     await system.control.clear_faults()
     await system.assert_books_agree()
 

@@ -46,6 +46,23 @@ async def test_a_bid_from_a_clock_that_was_ahead_does_not_stay(system: TradingSy
     await until_bid_is_kept(system, "49900")
 
 
+async def test_a_price_dated_ahead_is_not_newer_than_the_streams_bid(system: TradingSystem) -> None:
+    """Another machine, whose clock is an hour ahead, has stored a price: an exit of a product that takes only limit
+    orders goes by the stream's bid all the same.
+    """
+    trade = await bought(system)
+    await until_bid_is_kept(system, "50000")
+    await system.pool.execute(
+        "INSERT INTO market_prices (account, symbol, bid, ask, at) "
+        "VALUES ($1, 'BTC-USD', 60000, 60001, now() + interval '1 hour')",
+        system.account,
+    )
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.product("BTC-USD", limit_only=True)
+    await close(trade)
+    await until_sold(system, trade)
+
+
 @pytest.mark.parametrize("fault", list(FAULTS))
 @pytest.mark.parametrize("by", ["stop", "close"])
 async def test_a_product_that_takes_only_limit_orders_now_is_sold_at_once(

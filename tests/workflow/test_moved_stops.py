@@ -16,6 +16,8 @@ from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
+from tests.workflow.test_exits_while_reads_fail import until_bid_is_kept
+from tests.workflow.test_urgent_exits import bought
 
 
 async def moved(trade: Trade, request: StopsRequest) -> str:
@@ -127,3 +129,13 @@ async def test_a_wish_with_a_field_that_nobody_knows_is_refused_by_its_name(syst
     assert (await trade.monitor_view()).due is None
     await trade.monitor.execute_update("close", {"by": "ann"})
     assert (await trade.closed()).exit_reason is ExitReason.MANUAL
+
+
+async def test_stops_are_moved_by_the_watchers_bid_while_no_read_works(system: TradingSystem) -> None:
+    """A person may move a stop below the bid that the price watcher keeps, and not above it."""
+    trade = await bought(system)
+    await until_bid_is_kept(system, "50000")
+    await system.control.fault("server_error", "GET *", count=None)
+    assert await refused(trade, StopsRequest(by="a person", soft_stop=Decimal(50000))) != "BID_UNKNOWN"
+    assert "49500" in await moved(trade, StopsRequest(by="a person", soft_stop=Decimal(49500), command="nearer"))
+    assert await system.value("SELECT bid FROM stop_changes") == 50000
