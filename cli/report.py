@@ -320,7 +320,7 @@ def leaderboard(
             ("place", "symbol", "trades", "won", "net P&L", "mean result", "gain shown at 95 %"),
             [
                 (
-                    item.place,
+                    "–" if item.place is None else item.place,
                     item.symbol,
                     item.trades,
                     item.wins,

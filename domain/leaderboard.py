@@ -1,8 +1,8 @@
 """Which symbols have earned trust: ranked by the least a trade in them is likely to gain.
 
 The measure is the lower end of the confidence interval of the mean net result of a trade: a high mean of few trades
-ranks below a smaller one that held over many. Symbols with a total loss rank after all that gained: a narrow interval
-around a loss earns no trust.
+ranks below a smaller one that held over many. Symbols with a total loss have no place and come after all that gained: a
+narrow interval around a loss earns no trust, also if every symbol has lost.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class SymbolRecord:
 
 @dataclass(frozen=True, slots=True)
 class SymbolRank:
-    """A symbol's place, from 1; `mean` is the mean net result of a trade, a fraction of the cost."""
+    """A symbol's place, from 1; None if its trades lost. `mean`: the mean net result of a trade, a fraction of cost."""
 
-    place: int
+    place: int | None
     symbol: str
     trades: int
     wins: int
@@ -51,19 +51,19 @@ class SymbolRank:
 def rank_symbols(
     records: Iterable[SymbolRecord], *, least_trades: int = 5, confidence: float = 0.95
 ) -> Sequence[SymbolRank]:
-    """The symbols with at least `least_trades` closed trades, best first."""
+    """The symbols with at least `least_trades` closed trades, best first; only those that gained have a place."""
     enough = [
         (record, mean_interval(record.results, confidence))
         for record in records
         if record.results.count >= max(2, least_trades)
     ]
     ranks = [
-        SymbolRank(0, record.symbol, record.results.count, record.wins, record.pnl, mean) for record, mean in enough
+        SymbolRank(None, record.symbol, record.results.count, record.wins, record.pnl, mean) for record, mean in enough
     ]
     ranks.sort(key=lambda item: (not item.gains, -(item.mean.low or 0.0), item.symbol))
-    return [replace(rank, place=place) for place, rank in enumerate(ranks, 1)]
+    return [replace(rank, place=place) if rank.gains else rank for place, rank in enumerate(ranks, 1)]
 
 
 def trusted_symbols(ranks: Iterable[SymbolRank], places: int) -> set[str]:
     """Symbols in the first `places` whose trades gained: those traded because they are on the leaderboard."""
-    return {item.symbol for item in ranks if item.place <= places and item.gains}
+    return {item.symbol for item in ranks if item.place is not None and item.place <= places}

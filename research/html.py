@@ -365,7 +365,7 @@ def _leaderboard(standings: Sequence[SymbolRank]) -> str:
         return ""
     rows = [
         [
-            f"{item.place}. {_name(item.symbol)}",
+            f"{'–' if item.place is None else f'{item.place}.'} {_name(item.symbol)}",
             f"{item.trades:,}",
             f"{item.wins:,}",
             _money(item.pnl, quote_of(item.symbol)),

@@ -98,11 +98,13 @@ def test_symbols_rank_by_what_is_likely_at_least() -> None:
 
 
 def test_who_loses_for_sure_never_leads() -> None:
-    """A well-confirmed small loss ranks after an uncertain gain, and is on no list."""
+    """A well-confirmed small loss ranks after an uncertain gain and has no place, alone or beside other losers."""
     loser = SymbolRecord("BTC-USD", Sample(400, -0.001, 0.000001), 20, Decimal(-40))
     winner = SymbolRecord("ETH-USD", Sample(8, 0.02, 0.01), 6, Decimal(16))
     found = rank_symbols([loser, winner])
     assert loser.results.variance < winner.results.variance
-    assert [item.symbol for item in found] == ["ETH-USD", "BTC-USD"]
+    assert [(item.place, item.symbol) for item in found] == [(1, "ETH-USD"), (None, "BTC-USD")]
     assert trusted_symbols(found, 10) == {"ETH-USD"}
-    assert trusted_symbols(rank_symbols([loser]), 10) == set()
+    alone = rank_symbols([loser])
+    assert [item.place for item in alone] == [None]
+    assert trusted_symbols(alone, 10) == set()
