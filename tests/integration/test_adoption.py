@@ -22,7 +22,7 @@ from domain.ids import exit_workflow_id, external_workflow_id
 from domain.messages import ExternalOrder
 from domain.orders import OrderState
 from exchange.paper.control_client import PaperControl
-from tests.support.harness import Trade, TradingSystem, trading_system
+from tests.support.harness import Trade, TradingSystem, step_market, trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import SLACK, eventually
 from workers.settings import AdoptionSettings
@@ -189,6 +189,27 @@ async def test_a_withdrawal_is_booked_and_borne_by_trades(system: TradingSystem)
     outcome = await trade.closed()
     assert (outcome.exit_reason, outcome.external_size) == (ExitReason.MANUAL, Decimal("0.01"))
     assert (await reconcile(system)).transfers == ()
+
+
+async def test_a_withdrawal_of_what_was_bought_for_an_amount_is_borne_by_its_trade(
+    database: str, temporal_server: DevServer
+) -> None:
+    """A buy sized in quote ends in a fraction, told with its size in quote: its books are level all the same, so that
+    all of it leaving is a withdrawal to the last digit, and the trade closes.
+    """
+    async with trading_system(database, temporal_server.address, market=step_market(fills_in_quote=True)) as system:
+        await reconcile(system)
+        trade = await system.start(market_buy(system.account, base_size=None, quote_size=Decimal(100)))
+        await trade.until_protected()
+        await eventually(lambda: settled(system), what="the exchange's own fills are in")
+        size = Decimal((await system.control.balances())["BTC"]["total"])
+        assert size % Decimal("0.00000001"), "a size that fits the increment shows nothing"
+        assert await remaining(system, trade) == size
+        await long_ago(system)
+        await system.control.withdraw("BTC", str(size))
+        report = await reconcile(system)
+        assert [(row.currency, row.kind, row.amount) for row in report.transfers] == [("BTC", "withdrawal", -size)]
+        assert (await trade.closed()).external_size == size
 
 
 async def long_ago(system: TradingSystem) -> None:

@@ -43,9 +43,21 @@ async def halted_by(system: TradingSystem) -> str | None:
     return by
 
 
+async def a_quiet_hour(system: TradingSystem) -> None:
+    """Wait until the real day doesn't end within the next minutes, so that a test may say itself when it ends."""
+    left = "SELECT date_trunc('day', now(), 'UTC') + interval '1 day' - now() > interval '5 minutes'"
+    await eventually(lambda: system.value(left), within=100, what="a new day in UTC", every=1.0)
+
+
+async def the_day_ends(system: TradingSystem) -> None:
+    """Midnight in UTC has passed since the trades that have closed."""
+    await system.rows("UPDATE trades SET closed_at = closed_at - interval '1 day' WHERE closed_at IS NOT NULL")
+
+
 async def test_a_days_loss_halts_entries_until_a_person_resumes(database: str, temporal_server: DevServer) -> None:
     """The close that reaches the limit halts and notifies; exits go on; after a resume old losses don't count."""
     async with trading_system(database, temporal_server.address, risk=limits(daily_loss_limit=300)) as system:
+        await a_quiet_hour(system)
         held = await system.start(market_buy(system.account, "0.5", symbol="ETH-USD"))
         await held.until_protected("0.5")
         resting = await system.start(limit_buy(system.account, "0.001", "40000"))
@@ -74,6 +86,29 @@ async def test_a_days_loss_halts_entries_until_a_person_resumes(database: str, t
         assert await halted_by(system) is None, "what was lost before the resume is settled with it"
         await stopped_out(system, "0.1")
         assert await halted_by(system) == "daily loss limit", "a new loss above the limit halts again"
+
+
+async def test_a_day_that_ends_takes_its_losses_with_it_and_leaves_the_halt(
+    database: str, temporal_server: DevServer
+) -> None:
+    """On a running system: what was lost yesterday does not add to today's loss, which halts at its own limit; that
+    halt is still there tomorrow, until a person resumes.
+    """
+    async with trading_system(database, temporal_server.address, risk=limits(daily_loss_limit=300)) as system:
+        await a_quiet_hour(system)
+        await stopped_out(system, "0.05")  # loses 150 and fees
+        await the_day_ends(system)
+        await stopped_out(system, "0.05")
+        assert await halted_by(system) is None, "of 300 and more, half was lost yesterday"
+        await stopped_out(system, "0.05")
+        assert await halted_by(system) == "daily loss limit"
+        await the_day_ends(system)
+        refused = await (await system.start(market_buy(system.account))).result()
+        assert (refused.state, refused.gate) == (OrderState.REJECTED, "SKIP_TRADING_HALTED")
+        async with system.pool.acquire() as connection:
+            assert await resume(connection, system.account, "another day", "ada")
+        await stopped_out(system, "0.05")
+        assert await halted_by(system) is None
 
 
 async def test_losing_trades_in_a_row_halt_entries(database: str, temporal_server: DevServer) -> None:
