@@ -1,7 +1,7 @@
-"""The API: pages deep in long lists, how soon a fill is on an open page, and what five open pages cost.
+"""The API: pages deep in long lists, the delay of a fill on an open page, and the cost of five open pages.
 
-The lists are on a PostgreSQL of their own with 200,000 ended orders. For the rest the worker and the API are processes
-of their own, and a page is its event stream, which this process holds open; what a browser draws is not measured here.
+The lists are in their own PostgreSQL with 200,000 ended orders. For the rest the worker and the API have their own
+processes, and a page is its event stream, which this process holds open; a browser's drawing is not measured here.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ async def _paged(
     read: Callable[[Pool, Place | None], Awaitable[int]],
     samples: int,
 ) -> Row:
-    """Pages at places anywhere in the list's deeper half, each beside the first page."""
+    """Pages at places anywhere in the list's deeper half, each compared with the first page."""
     places = await pool.fetch(
         f"SELECT {at} AS at, {key} AS key FROM {table} WHERE account = $1 ORDER BY 1, 2 "  # noqa: S608 - our own names
         f"LIMIT (SELECT count(*) / 2 FROM {table})",
@@ -111,7 +111,7 @@ async def _paged(
         took = time.perf_counter() - began
         began = time.perf_counter()
         assert await read(pool, None) == _PAGE_ROWS
-        if number >= 10:  # the first ones of a connection are planned anew
+        if number >= 10:  # the first ones of a connection are planned again
             deep.append(took)
             first.append(time.perf_counter() - began)
     p50 = statistics.median(deep) * 1e3
@@ -128,19 +128,19 @@ async def _paged(
     )
 
 
-# --- five pages beside trading ----------------------------------------------------------------------------------------
+# --- five pages during trading ----------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Page:
-    """An open page: when it first heard of each trade (wall seconds), and how much came."""
+    """An open page: when it first got each trade (wall seconds), and how many events it got."""
 
     heard: dict[str, float] = field(default_factory=dict)
     events: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self, http: httpx.AsyncClient) -> None:
-        """Until it is cancelled."""
+        """Read until cancelled."""
         async with http.stream("GET", "/api/stream") as answer:
             assert answer.status_code == 200, answer.status_code
             topic = ""
@@ -166,7 +166,7 @@ class _Api:
 
     @contextlib.asynccontextmanager
     async def pages(self) -> AsyncIterator[list[_Page]]:
-        """Five pages, each on a connection of its own."""
+        """Five pages, each on its own connection."""
         headers = {"Authorization": f"Bearer {self.token}"}
         found = [_Page() for _ in range(_PAGES)]
         async with contextlib.AsyncExitStack() as stack:
@@ -252,7 +252,7 @@ async def _fills(say: Say, rig: Rig, api: _Api, rounds: int) -> Row:
 
 
 async def _trading_beside(say: Say, rig: Rig, api: _Api, seconds: float) -> Row:
-    """Round trips a second with and without pages, in turn, so that the machine's other load meets both."""
+    """Round trips a second with and without pages, alternately, so that other load on the machine affects both."""
     say(f"round trips with {_LANES} in flight, with and without {_PAGES} pages, {seconds:.0f} s each")
     rates: dict[bool, list[float]] = {False: [], True: []}
     for watched in (False, True, True, False, False, True):
@@ -298,7 +298,7 @@ async def _cost(say: Say, rig: Rig, api: _Api, seconds: float) -> Row:
     trades = await rig.open_many(len(SYMBOLS))
     say(f"{_PAGES} pages with {len(trades)} open trades for {seconds:.0f} s")
     async with api.pages() as pages:
-        await _ticks(rig, 3.0)  # the first looks read everything
+        await _ticks(rig, 3.0)  # the first reads are complete ones
         before: tuple[float, float, int] = (api.cpu(), time.perf_counter(), sum(page.events for page in pages))
         await _ticks(rig, seconds)
         used, took = api.cpu() - before[0], time.perf_counter() - before[1]

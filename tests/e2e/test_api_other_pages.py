@@ -1,5 +1,5 @@
 """A real browser that is logged in to the API and opens other pages: from another port, another origin, or under a
-rebound name they read nothing and get nothing done.
+rebound name they can read nothing and do nothing.
 
 Needs Chromium (`apt-get install chromium`, or any other Chrome on PATH).
 """
@@ -23,7 +23,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 
-# What a page that knows every address sends with the browser's cookies; returns what it could read.
+# Everything that an informed page sends with the browser's cookies; returns the readable parts of the answers.
 _ATTACK = """
 async ({base, csrf}) => {
   const read = [];
@@ -73,7 +73,7 @@ async ({base, csrf}) => {
 
 @dataclass
 class LoggedIn:
-    """A browser whose owner is logged in, and what was done by the API."""
+    """A browser whose owner is logged in, and the actions done by the API."""
 
     api: Api
     context: BrowserContext
@@ -82,7 +82,7 @@ class LoggedIn:
     answers: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def page_at(self, address: str) -> Page:
-        """A page of a stranger's, whose answers from the API are noted."""
+        """A page of another site, whose answers from the API are recorded."""
         page = await self.context.new_page()
 
         async def serve(route: Route) -> None:
@@ -101,7 +101,7 @@ class LoggedIn:
 
 @pytest_asyncio.fixture
 async def logged_in() -> AsyncIterator[LoggedIn]:
-    """One on an API with something to do."""
+    """One on an API with an order and a trade to act on."""
     acted: list[str] = []
     router = APIRouter()
 
@@ -120,7 +120,7 @@ async def logged_in() -> AsyncIterator[LoggedIn]:
             chromium_sandbox=os.geteuid() != 0,
             args=[
                 "--host-resolver-rules=MAP evil.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                # Not every browser has Chromium's own guard of what is local, and its users can take it off.
+                # Not every browser has Chromium's own protection of local addresses, and its users can disable it.
                 "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
             ],
         )
@@ -143,7 +143,7 @@ async () => {
 
 async def test_other_pages_read_nothing_and_get_nothing_done(logged_in: LoggedIn) -> None:
     """With the session's cookie in the browser, and even with its X-CSRF: a page on another port, of another origin or
-    under a rebound name is refused whatever it sends, a form too; the owner's page acts before and after.
+    under a rebound name is refused for any request, a form too; the owner's page works before and after.
     """
     status, csrf = await logged_in.own.evaluate(_OWN)
     assert (status, logged_in.acted) == (200, ["done"])

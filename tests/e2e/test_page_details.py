@@ -1,4 +1,4 @@
-"""The page's trades, monitoring, audit and drawer in a real browser: what they show is what the API has."""
+"""The page's trades, monitoring, audit and drawer in a real browser: they show the API's data."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ async def read(desk: PageDesk, path: str, **given: str) -> Any:
 
 
 async def held(desk: PageDesk) -> str:
-    """An open trade: its key."""
+    """An open trade. Returns its key."""
     order = await desk.system.start(market_buy(desk.system.account))
     await order.until_protected()
     return order.key
 
 
 def grouped(text: str) -> str:
-    """A number as the page writes it."""
+    """A number in the page's notation."""
     return f"{Decimal(text).normalize():,f}".replace("-", "−")
 
 
 def cents(text: str, *, signed: bool = False) -> str:
-    """Dollars as the page writes them: to the cent, of less than half a cent two digits that count."""
+    """Dollars in the page's notation: to the cent, below half a cent two significant digits."""
     value = Decimal(text)
     shown = value.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP)
     if value and not shown:
@@ -100,7 +100,8 @@ async def test_tiles_and_curves_are_the_apis_figures(desk: PageDesk) -> None:
 
 
 async def test_closed_trades_are_the_apis_row_by_row(desk: PageDesk) -> None:
-    """Every closed trade is there in the API's order, read page by page as they come into view, with its numbers."""
+    """Every closed trade is there in the API's order, read page by page as it is scrolled into view, with its
+    numbers."""
     seen = await desk.open(path="#/trades?list=closed", height=1600)
     rows = await desk.rows("/api/trades", state="closed")
     await seen.row(rows[0]["entry_key"]).wait_for()
@@ -128,7 +129,7 @@ async def test_closed_trades_are_the_apis_row_by_row(desk: PageDesk) -> None:
 
 @pytest.mark.parametrize("by", ["symbol", "trigger", "exit", "score"])
 async def test_groups_are_the_reports(desk: PageDesk, by: str) -> None:
-    """Each group of closed trades has the numbers of the report; one of a product or trigger leads to its trades."""
+    """Each group of closed trades has the numbers of the report; one of a product or trigger links to its trades."""
     seen = await desk.open(path=f"#/trades?list={by}")
     groups = [group for group in (await read(desk, "/api/pnl", by=by))["groups"] if group["trades"]]
     for group in groups[:6]:
@@ -143,8 +144,8 @@ async def test_groups_are_the_reports(desk: PageDesk, by: str) -> None:
 
 
 async def test_an_open_trade_is_the_apis_and_is_closed_by_its_button(desk: PageDesk) -> None:
-    """Its row has the API's numbers; Close asks with size, bid and expected result, sells it, and the trade goes to the
-    closed ones with its exit."""
+    """Its row has the API's numbers; Close asks with size, bid and expected result, sells it, and the trade moves to
+    the closed ones with its exit."""
     key = await held(desk)
     seen = await desk.open(path="#/trades")
     await seen.row(key).wait_for()
@@ -196,8 +197,8 @@ async def test_the_drawer_says_why_in_the_apis_words(desk: PageDesk) -> None:
 
 
 async def test_the_chart_shows_candles_and_says_whose_it_is(desk: PageDesk) -> None:
-    """With candles there is a chart with the lines' names; its maker is named and linked in the footer; without candles
-    a sentence says so."""
+    """With candles there is a chart with the lines' names; its library is named and linked in the footer; without
+    candles a sentence says so."""
     rows = await desk.rows("/api/trades", state="closed")
     row = rows[-1]
     other = next(found for found in reversed(rows) if found["symbol"] not in (row["symbol"], "BTC-USD"))
@@ -238,7 +239,7 @@ async def test_the_chart_shows_candles_and_says_whose_it_is(desk: PageDesk) -> N
 
 
 async def test_stops_are_moved_from_the_drawer(desk: PageDesk) -> None:
-    """A nearer hard stop is taken, recorded and shown; one beyond the old one is refused in the workflow's words."""
+    """A nearer hard stop is accepted, recorded and shown; one beyond the old one is refused in the workflow's words."""
     key = await held(desk)
     seen = await desk.open(path=f"#/trades?trade={key}")
     await seen.page.get_by_role("button", name="Move stops").first.click()
@@ -259,13 +260,13 @@ async def test_stops_are_moved_from_the_drawer(desk: PageDesk) -> None:
     await eventually(moved, what="the hard stop is moved")
     await expect(part(seen, "moves").locator("tbody tr")).to_have_count(1)
     await expect(part(seen, "why-held")).to_contain_text("Stops were moved by owner")
-    # A refusal is an answer of 409, which browsers tell in the console.
+    # A refusal is an answer of 409, which browsers report in the console.
     assert [told for told in seen.complaints if "409" not in told] == []
     await seen.context.close()
 
 
 async def test_why_it_did_not_buy_is_in_the_orders_drawer(desk: PageDesk) -> None:
-    """A refused order's drawer has the gate, its sentence and what it compared."""
+    """A refused order's drawer has the gate, its sentence and the compared numbers."""
     refused = await desk.system.start(limit_buy(desk.system.account, "100000", "40000"))
     await refused.until_state("REJECTED")
     story = await read(desk, f"/api/orders/{refused.key}")
@@ -306,7 +307,7 @@ async def test_incidents_are_resolved_and_parts_have_a_finding(desk: PageDesk) -
 
 
 async def test_the_audit_is_the_apis_row_by_row(desk: PageDesk) -> None:
-    """Events in the API's order with reason and numbers, filtered by what they are about, more on scrolling."""
+    """Events in the API's order with reason and numbers, filtered by subject, more on scrolling."""
     await desk.system.pool.execute(
         "INSERT INTO incidents (account, kind, severity, sentence) VALUES ($1, 'stale_price', 'INFO', 'for the audit')",
         desk.system.account,
@@ -330,7 +331,7 @@ async def test_the_audit_is_the_apis_row_by_row(desk: PageDesk) -> None:
 
 
 async def test_the_role_view_only_looks(desk: PageDesk) -> None:
-    """Who may only look has no Close, no Move stops and no Resolve, in no tab and no drawer."""
+    """With the role view there is no Close, no Move stops and no Resolve, in no tab and no drawer."""
     key = await held(desk)
     await desk.system.pool.execute(
         "INSERT INTO incidents (account, kind, severity, sentence) VALUES ($1, 'stale_price', 'INFO', 'seen by all')",
@@ -352,7 +353,7 @@ async def test_the_role_view_only_looks(desk: PageDesk) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_on_a_phone_tabs_and_drawer_fit(desk: PageDesk, scheme: Any) -> None:
-    """At 390 px no tab of these, and no drawer, is wider than the screen, and the console is empty."""
+    """At 390 px neither these tabs nor a drawer are wider than the screen, and the console is empty."""
     row = (await desk.rows("/api/trades", state="closed"))[0]
     seen = await desk.open(width=390, height=844, scheme=scheme)
     for path, what in {
@@ -372,7 +373,7 @@ async def test_on_a_phone_tabs_and_drawer_fit(desk: PageDesk, scheme: Any) -> No
 
 
 async def test_keys_lead_to_a_trade(desk: PageDesk) -> None:
-    """g t shows the trades, j and Enter open one, Esc closes it; the address leads back to it."""
+    """g t shows the trades, j and Enter open one, Esc closes it; the address opens it again."""
     key = await held(desk)
     seen = await desk.open()
     await seen.page.keyboard.press("g")

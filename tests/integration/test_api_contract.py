@@ -1,7 +1,7 @@
-"""The whole API against its own schema: generated requests, good and bad, are never answered with a 5xx.
+"""The whole API against its own schema: generated requests, valid and invalid, are never answered with a 5xx.
 
-Bounded by the number of examples, not by time, and the same ones in each run. Left out is the event stream alone, whose
-answer does not end (tests/integration/test_api_stream.py).
+Bounded by the number of examples, not by time, with the same ones in each run. Only the event stream is left out, as
+its answer does not end (tests/integration/test_api_stream.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXAMPLES = 25
 
 @dataclass
 class Whole:
-    """The whole API on a real system whose ledger has something of everything."""
+    """The whole API on a real system whose ledger has rows of every kind."""
 
     api: Api
     system: TradingSystem
@@ -42,7 +42,7 @@ class Whole:
 
 @pytest_asyncio.fixture
 async def whole(database: str, temporal_server: DevServer) -> AsyncIterator[Whole]:
-    """One with its own ledger, Temporal and exchange; no worker runs, so that actions meet nobody, too."""
+    """One with its own ledger, Temporal and exchange; no worker runs, so that actions also get no answer."""
     async with trading_system(database, temporal_server.address, roles=frozenset()) as system:
         await write_ledger(database, 30, seed=7, account=system.account)
         await add_order(system.pool, intent("of-another-account"))
@@ -59,7 +59,7 @@ async def whole(database: str, temporal_server: DevServer) -> AsyncIterator[Whol
 
 @pytest.mark.parametrize("token", [VIEWER, TRADER])
 async def test_whatever_its_schema_allows_or_forbids_it_never_fails(whole: Whole, token: str, tmp_path: Path) -> None:
-    """Of both roles: no 5xx, and statuses, content types and JSON are as the schema says."""
+    """For both roles: no 5xx, and statuses, content types and JSON fit the schema."""
     async with whole.api.program(token) as http:
         described = await http.get("/api/openapi.json")
     schema = tmp_path / "openapi.json"
@@ -83,7 +83,7 @@ async def test_whatever_its_schema_allows_or_forbids_it_never_fails(whole: Whole
 
 
 async def test_programs_find_every_address_in_the_schema(whole: Whole) -> None:
-    """Every address that the application has under /api is in its schema, with the problems that it may answer."""
+    """Every address of the application under /api is in its schema, with its possible problems."""
     async with whole.api.program(VIEWER) as http:
         schema = (await http.get("/api/openapi.json")).json()
     for path, operations in schema["paths"].items():

@@ -1,4 +1,4 @@
-"""The API's door over a real socket: who comes in, what an action needs, and what nobody gets."""
+"""Access to the API over a real socket: who is admitted, what an action requires, and what is never allowed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ router = APIRouter()
 
 @router.get("/api/probe")
 async def probe(number: int = 0) -> dict[str, int]:
-    """Something that is read."""
+    """A read."""
     if number == 500:
         raise RuntimeError("a fault with Sw0rd-f1sh in it")
     return {"number": number}
@@ -40,14 +40,14 @@ async def probe(number: int = 0) -> dict[str, int]:
 
 @router.post("/api/probe")
 async def act() -> dict[str, bool]:
-    """Something that is done."""
+    """An action."""
     acted.append("done")
     return {"done": True}
 
 
 @pytest_asyncio.fixture
 async def api() -> AsyncIterator[Api]:
-    """A running API with something to read and something to do."""
+    """A running API with a read and an action."""
     acted.clear()
     async with api_on(routers=[router]) as found:
         yield found
@@ -57,7 +57,7 @@ async def api() -> AsyncIterator[Api]:
     "path", ["/api/session", "/api/session/check", "/api/probe", "/api/openapi.json", "/api/none", "/docs"]
 )
 async def test_nothing_is_read_without_a_log_in(api: Api, path: str) -> None:
-    """Every address but the page's own answers 401 in one form, whether there is something behind it or not."""
+    """Every address but the page's own answers 401 in one form, whether it exists or not."""
     answer = await api.http.get(path)
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
@@ -66,7 +66,7 @@ async def test_nothing_is_read_without_a_log_in(api: Api, path: str) -> None:
 
 
 async def test_a_link_logs_in_once(api: Api) -> None:
-    """The link opens a session with the role trade; used again it opens none, and the next one does."""
+    """The link opens a session with the role trade; used again it opens none, and the next link does."""
     token = api.link.token
     first = await api.http.get("/login", params={"token": token})
     assert (first.status_code, first.headers["location"]) == (303, "/")
@@ -99,7 +99,7 @@ async def test_an_action_needs_origin_json_and_csrf(api: Api) -> None:
 
 
 async def test_a_rebound_name_gets_nothing(api: Api) -> None:
-    """A page under a name of its own that leads here is refused, logged in or not."""
+    """A page under another name that points here is refused, logged in or not."""
     async with api.page() as page:
         for host in ("evil.test", f"evil.test:{api.port}", f"127.0.0.1:{api.port + 1}"):
             answer = await page.http.get("/api/session", headers={"Host": host})
@@ -109,7 +109,7 @@ async def test_a_rebound_name_gets_nothing(api: Api) -> None:
 
 
 async def test_the_role_view_does_nothing(api: Api) -> None:
-    """A program of the role view reads and is refused every action; one of the role trade may act."""
+    """A program with the role view can read and is refused every action; one with the role trade may act."""
     async with api.program(VIEWER) as viewer, api.program(TRADER) as trader:
         assert (await viewer.get("/api/probe")).status_code == 200
         for method in ("POST", "PUT", "PATCH", "DELETE"):
@@ -122,7 +122,7 @@ async def test_the_role_view_does_nothing(api: Api) -> None:
 
 
 async def test_a_token_is_refused_from_a_foreign_page(api: Api) -> None:
-    """A program need not say its origin; a page that says another one is refused even with a good token."""
+    """A program need not send its origin; a page with another origin is refused even with a good token."""
     async with api.program() as trader:
         refused = await trader.post("/api/probe", json={}, headers={"Origin": "http://evil.test"})
         assert refused.json()["code"] == "FOREIGN_REQUEST"
@@ -131,15 +131,15 @@ async def test_a_token_is_refused_from_a_foreign_page(api: Api) -> None:
 
 
 async def test_a_bad_token_opens_nothing_beside_a_good_session(api: Api) -> None:
-    """Who sends a token is known by the token alone, so a session's X-CSRF can't be left out with a made-up one."""
+    """A request with a token is judged by the token alone, so a made-up one doesn't avoid a session's X-CSRF."""
     async with api.page() as page:
         answer = await page.http.post("/api/probe", json={}, headers={"Authorization": "Bearer made-up-token-1"})
     assert (answer.json()["code"], acted) == ("BAD_TOKEN", [])
 
 
 async def test_passwords_log_in_and_failures_wait(api: Api) -> None:
-    """The right password opens a session; after five wrong ones at once even the right one is put off, for everybody
-    who tries from there; who is logged in goes on.
+    """The right password opens a session; after five wrong ones at once even the right one is delayed, for everybody
+    from that address; existing sessions continue.
     """
     headers = {"Origin": api.origin}
     good = {"user": "ana", "password": PASSWORD}
@@ -183,7 +183,7 @@ async def test_a_session_ends(api: Api) -> None:
 
 
 async def test_every_answer_forbids_what_a_page_could_be_made_to_do(api: Api) -> None:
-    """Answers of all kinds have the policy without `unsafe`, and the API's are kept nowhere; none allows an origin."""
+    """Answers of all kinds have the policy without `unsafe`, and the API's are not cached; none allows an origin."""
     async with api.program() as trader:
         answers = [
             await trader.get("/api/probe"),
@@ -210,7 +210,7 @@ async def test_every_answer_forbids_what_a_page_could_be_made_to_do(api: Api) ->
 
 
 async def test_a_large_or_broken_body_is_refused(api: Api) -> None:
-    """Bodies have a bound, and what is no JSON or has an unknown field is said by name, never by value."""
+    """Bodies are bounded, and invalid JSON or an unknown field is reported by name, never by value."""
     headers = {"Origin": api.origin, "Content-Type": "application/json"}
     large = await api.http.post("/api/login", content=b"x" * 20_000, headers=headers)
     assert (large.status_code, large.json()["code"]) == (413, "BODY_TOO_LARGE")
@@ -222,7 +222,7 @@ async def test_a_large_or_broken_body_is_refused(api: Api) -> None:
 
 
 async def test_the_schema_says_what_there_is(api: Api) -> None:
-    """OpenAPI 3.1, for who is logged in: operations, problems and how one proves who asks."""
+    """OpenAPI 3.1, for logged-in users: operations, problems and authentication."""
     async with api.program(VIEWER) as viewer:
         schema = (await viewer.get("/api/openapi.json")).json()
     assert schema["openapi"].startswith("3.1")

@@ -1,4 +1,4 @@
-"""The API's answers on the wire, over a real socket: gzip, ETag, and what is never compressed."""
+"""The bytes of the API's answers, over a real socket: gzip, ETag, and what is never compressed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter()
 
 @router.get("/api/rows")
 async def rows(count: int = 0) -> list[dict[str, Any]]:
-    """As many rows as asked for."""
+    """As many rows as requested."""
     return [{"number": number, "symbol": "BTC-USD"} for number in range(count)]
 
 
@@ -58,19 +58,19 @@ async def refused() -> None:
 
 @pytest_asyncio.fixture
 async def api() -> AsyncIterator[Api]:
-    """A running API, whose account's name is so long that every answer with it would be worth compressing."""
+    """A running API, with an account name so long that every answer with it would be worth compressing."""
     async with api_on(routers=[router], account="a" * 5000) as found:
         yield found
 
 
 async def raw(http: httpx.AsyncClient, path: str, accepted: str) -> tuple[httpx.Response, bytes]:
-    """An answer with its bytes as they were sent."""
+    """An answer with its bytes as sent."""
     async with http.stream("GET", path, headers={"Accept-Encoding": accepted}) as answer:
         return answer, b"".join([piece async for piece in answer.aiter_raw()])
 
 
 async def test_large_answers_are_gzipped_for_who_accepts_it(api: Api) -> None:
-    """The same JSON comes in fewer bytes, small and large; without gzip in Accept-Encoding, or with q=0, as it is."""
+    """The same JSON in fewer bytes, small and large; unchanged without gzip in Accept-Encoding, or with q=0."""
     async with api.program(VIEWER) as http:
         for count in (100, LARGE // 40, LARGE // 4):
             plain, body = await raw(http, f"/api/rows?count={count}", "identity")
@@ -89,7 +89,7 @@ async def test_large_answers_are_gzipped_for_who_accepts_it(api: Api) -> None:
 
 
 async def test_a_table_in_pieces_is_gzipped_as_it_comes(api: Api) -> None:
-    """Every piece can be unpacked when it arrives, and the length that is no longer right isn't sent."""
+    """Every piece can be unpacked when it arrives, and the length, which would be wrong, isn't sent."""
     async with (
         api.program(VIEWER) as http,
         http.stream("GET", "/api/pieces", headers={"Accept-Encoding": "gzip"}) as answer,
@@ -106,7 +106,7 @@ async def test_a_table_in_pieces_is_gzipped_as_it_comes(api: Api) -> None:
 
 
 async def test_answers_with_a_secret_and_events_are_never_compressed(api: Api) -> None:
-    """Answers with a session's X-CSRF, refusals that repeat text, and the stream of events come as they are."""
+    """Answers with a session's X-CSRF, refusals that repeat text, and the stream of events are not compressed."""
     async with api.page() as page:
         session, body = await raw(page.http, "/api/session", "gzip")
         assert page.csrf.encode() in body
@@ -122,8 +122,8 @@ async def test_answers_with_a_secret_and_events_are_never_compressed(api: Api) -
 
 
 async def test_who_has_the_newest_answer_gets_304(api: Api) -> None:
-    """An answer's ETag in If-None-Match brings 304 without a body while the answer is the same, gzipped or not, and the
-    whole answer once it has changed. The headers that protect are on a 304, too.
+    """An answer's ETag in If-None-Match gets 304 without a body while the answer is the same, gzipped or not, and the
+    whole answer once it has changed. The security headers are on a 304, too.
     """
     async with api.program(VIEWER) as http:
         first = await http.get("/api/rows", params={"count": 100})
@@ -157,5 +157,5 @@ async def test_who_has_the_newest_answer_gets_304(api: Api) -> None:
     ],
 )
 def test_what_a_header_accepts(header: str, names: tuple[str, ...], wanted: float) -> None:
-    """A q is read as RFC 9110 has it, and what can't be read is not wanted."""
+    """A q is read as in RFC 9110, and an unreadable one counts as not accepted."""
     assert quality(header, *names) == wanted

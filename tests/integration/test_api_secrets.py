@@ -34,7 +34,7 @@ TOKEN = f"{WORD}-of-a-program"
 
 @dataclass
 class Served:
-    """The API as a process, whose settings have a secret wherever one can be."""
+    """The API as a process, whose settings have a secret wherever possible."""
 
     http: httpx.AsyncClient
     child: Child
@@ -43,13 +43,13 @@ class Served:
     texts: list[str]
 
     async def ask(self, method: str, path: str, **given: Any) -> httpx.Response:
-        """An answer, kept with its headers."""
+        """The answer of a request, kept with its headers."""
         answer = await self.http.request(method, path, **given)
         self.texts.append(f"{answer.headers}\n{answer.text}")
         return answer
 
     def seen(self) -> set[str]:
-        """Secrets that were in an answer or are in the log."""
+        """Secrets that are in an answer or in the log."""
         everything = "\n".join([*self.texts, self.child.command.log.read_text()])
         return {secret for secret in self.secrets if secret in everything}
 
@@ -104,7 +104,7 @@ def _settings(folder: Path, database: str) -> dict[str, Any]:
 
 
 def _secrets(settings: BaseModel) -> Iterator[str]:
-    """All of them, also what is in files. Raises AssertionError for a setting for a secret that has none here."""
+    """All of them, also those in files. Raises AssertionError for a secret setting that has none here."""
     names: dict[str, bool] = {}
     for leaf in leaves(settings):
         of_file = FileUse.SECRET in constraints(leaf.field)
@@ -167,8 +167,8 @@ def _toml(given: dict[str, Any], prefix: str = "") -> str:
 
 
 async def test_no_answer_and_no_line_of_the_log_has_a_secret(served: Served) -> None:
-    """Every address of the schema, for who is logged in and who isn't, with good and bad input, while Temporal is out
-    of reach; log-ins, good and bad; and the stream.
+    """Every address of the schema, with and without a log-in, with valid and invalid input, while Temporal is
+    unreachable; log-ins, right and wrong; and the stream.
     """
     robot = {"Authorization": f"Bearer {TOKEN}"}
     schema = (await served.ask("GET", "/api/openapi.json", headers=robot)).json()

@@ -1,4 +1,4 @@
-"""Long lists of the API over a real ledger: CSV of everything that is filtered, actions, 10,000 rows, hostile names."""
+"""Long lists of the API over a real ledger: CSV of all filtered rows, actions, 10,000 rows, hostile names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOSTILE = ("<img src=x onerror=alert(1)>-USD", "=cmd|'/c calc'!A1", '"><script>a
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    """A ledger with more closed trades than a page of CSV has."""
+    """A ledger with more closed trades than a page of CSV."""
     await write_ledger(database, TRADES, seed=5)
     found = await create_pool(database, size=4, statement_seconds=60)
     yield found
@@ -43,7 +43,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 @pytest_asyncio.fixture
 async def api(pool: Pool) -> AsyncIterator[Api]:
-    """The API on it."""
+    """The API on that ledger."""
     settings = Settings()
     sources = sources_of(settings, pool, lambda: policy_of(settings))
     async with api_on(routers=[read_routes(sources), action_routes(hands_of(settings, pool))]) as found:
@@ -52,7 +52,7 @@ async def api(pool: Pool) -> AsyncIterator[Api]:
 
 @pytest_asyncio.fixture
 async def viewer(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody who may read."""
+    """A user who may read."""
     async with api.program(VIEWER) as found:
         yield found
 
@@ -80,7 +80,7 @@ async def table(viewer: httpx.AsyncClient, path: str, **filters: Any) -> list[di
 
 
 def as_cell(value: Any) -> str:
-    """What a value of the JSON is in a cell."""
+    """A JSON value as a cell."""
     if value is None:
         return ""
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
@@ -99,7 +99,7 @@ def as_cell(value: Any) -> str:
 async def test_a_table_has_every_row_of_its_filters(
     viewer: httpx.AsyncClient, path: str, filters: dict[str, str], columns: Any, count: int | None
 ) -> None:
-    """As CSV a list has all rows of all pages, with the columns and values that the JSON has, losses as numbers."""
+    """As CSV a list has all rows of all pages, with the same columns and values as the JSON, losses as numbers."""
     listed = await pages(viewer, path, limit=1000, **filters)
     found = await table(viewer, path, **filters)
     assert len(found) == len(listed)
@@ -112,8 +112,8 @@ async def test_a_table_has_every_row_of_its_filters(
 
 
 async def test_a_cell_is_no_formula_and_a_name_is_only_text(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """A symbol or trigger with markup or a formula comes unchanged as JSON, which no browser takes for a page, and as
-    CSV in cells that no spreadsheet computes.
+    """A symbol or trigger with markup or a formula is unchanged as JSON, which no browser treats as a page, and as CSV
+    in cells that no spreadsheet computes.
     """
     for number, symbol in enumerate(HOSTILE):
         wanted = intent(f"hostile-{number}", symbol=symbol)
@@ -155,7 +155,7 @@ async def test_who_asks_says_which_form(
 
 
 async def test_a_table_that_can_not_be_finished_ends_in_an_error(pool: Pool, viewer: httpx.AsyncClient) -> None:
-    """Without the ledger CSV is a 503; if it goes away in the middle, the connection ends without the table's end."""
+    """Without the ledger CSV is a 503; if it fails in the middle, the connection ends without the table's end."""
     await pool.close()
     away = await viewer.get("/api/executed-orders", params={"format": "csv"})
     assert (away.status_code, away.json()["code"]) == (503, "NO_DATABASE")
@@ -178,8 +178,8 @@ async def test_a_table_that_can_not_be_finished_ends_in_an_error(pool: Pool, vie
 
 
 async def test_actions_are_listed_by_who_asked(api: Api, viewer: httpx.AsyncClient) -> None:
-    """Each action is a row with who asked, for what, and the answer, refusals too; page by page each comes once, and
-    the filters leave what they say.
+    """Each action is a row with who asked, for what, and the answer, refusals too; over all pages each is there once,
+    and the filters work.
     """
     async with api.page() as page, api.program() as trader:
         for number in range(5):
@@ -207,7 +207,7 @@ async def test_actions_are_listed_by_who_asked(api: Api, viewer: httpx.AsyncClie
 
 
 async def test_an_action_without_the_ledger_is_not_done(api: Api, pool: Pool, database: str) -> None:
-    """While the ledger is away an action is a 503 and not done; the same key does it once the ledger is back."""
+    """While the ledger is unreachable an action is a 503 and not done; the same key does it once the ledger is back."""
     headers = {"Idempotency-Key": "halt-while-away"}
     await pool.close()
     async with api.page() as page:
@@ -227,7 +227,7 @@ async def test_an_action_without_the_ledger_is_not_done(api: Api, pool: Pool, da
 
 
 async def test_ten_thousand_open_orders_come_page_by_page(viewer: httpx.AsyncClient, pool: Pool) -> None:
-    """Ten thousand open orders, many received in the same instant, come once each, newest first, gzipped."""
+    """Ten thousand open orders, many received at the same moment, are listed once each, newest first, gzipped."""
     await pool.execute(
         """INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point,
                                trigger, intent, intent_digest, state, base_size, limit_price, received_at)

@@ -27,20 +27,20 @@ PASSWORD = "correct horse battery"
 
 @functools.cache
 def digest() -> str:
-    """The digest of PASSWORD; it takes a while to make."""
+    """The digest of PASSWORD; it is slow to compute."""
     return digest_of(PASSWORD)
 
 
 @dataclass
 class Page:
-    """What a page of ours has: its origin, a session, and that session's X-CSRF."""
+    """The headers of our page: its origin, a session, and that session's X-CSRF."""
 
     http: httpx.AsyncClient
     origin: str
     csrf: str
 
     async def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        """An action, as the page asks for it."""
+        """An action, as the page requests it."""
         given = {"Origin": self.origin, "X-CSRF": self.csrf, **headers}
         return await self.http.post(path, json={} if body is None else body, headers=given)
 
@@ -67,7 +67,7 @@ class Api:
 
     @contextlib.asynccontextmanager
     async def page(self) -> AsyncIterator[Page]:
-        """Log in by the link, as the owner does. httpx gives a Secure cookie to https only, so it is handed over."""
+        """Log in by the link, like the owner. httpx sends a Secure cookie over https only, so it is set by hand."""
         answer = await self.http.get("/login", params={"token": self.link.token})
         cookie = answer.headers["set-cookie"].partition(";")[0]
         async with self.client(Cookie=cookie) as http:
@@ -92,9 +92,9 @@ async def api_on(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[Api]:
-    """The API as `bottrader api serve` wires it, with two programs and the users ana (trade) and vera (view).
+    """The API as `bottrader api serve` sets it up, with two programs and the users ana (trade) and vera (view).
 
-    `stop`: before its end; `page`: the page's addresses.
+    `stop`: called before its end; `page`: the page's addresses.
     """
     address = listen(host, port)
     port = address.getsockname()[1]

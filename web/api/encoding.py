@@ -1,6 +1,6 @@
-"""The API's answers on the wire: large ones are gzipped, and a client that has the newest version gets 304 (ETag).
+"""The encoding of the API's answers: large ones are gzipped, and a client that has the newest version gets 304 (ETag).
 
-Compression can reveal a secret that stands in one answer together with text that an attacker chooses (BREACH). No
+Compression can reveal a secret in an answer that also has text that an attacker chooses (BREACH). No
 answer that is compressed here contains a secret: those with a session's X-CSRF (`/api/session`, `/api/login`) are never
 compressed, and settings are in no answer. Requests from other pages are refused before anything is read (`door`).
 The event stream is never compressed: each event must leave at once.

@@ -26,7 +26,7 @@ __all__ = ["add_explanations", "explained_order", "explained_trade"]
 
 
 async def explained_order(sources: Sources, line: Row) -> Json:
-    """What the drawer of one order shows beside its row: parts, decision, sections of reasons, timeline."""
+    """The drawer of one order, beside its row: parts, decision, sections of reasons, timeline."""
     ledger, key = sources.ledger, line["order_key"]
     parts = await order_parts(ledger, sources.account, key)
     order = await read_order(ledger, key)
@@ -41,7 +41,7 @@ async def explained_order(sources: Sources, line: Row) -> Json:
 
 
 async def explained_trade(sources: Sources, story: Story) -> Json:
-    """What the drawer of a trade shows beside its record: sections of reasons, result, lots, timeline."""
+    """The drawer of a trade, beside its record: sections of reasons, result, lots, timeline."""
     reasons = await read_reasons(sources.ledger, story)
     return {
         "why": trade_sections(story, reasons),
@@ -59,14 +59,14 @@ def add_explanations(router: APIRouter, sources: Sources) -> None:
     async def why(
         symbol: str, last: Annotated[int, Query(ge=1, le=100, description="runs, signals and orders of each")] = 3
     ) -> PlainJson:
-        """Why a product was traded or not, as `bottrader why`: `answers` in sentences, and what they rest on."""
+        """Why a product was traded or not, like `bottrader why`: `answers` in sentences, with the data behind them."""
         if len(symbol) > 40 or not symbol.isprintable():
             raise Refused(422, "BAD_SYMBOL", "A product is written like BTC-USD.", field="symbol")
         return PlainJson(await sources.why(symbol.strip().upper(), last))
 
     @router.get("/api/linkage", operation_id="linkage", tags=["figures"])
     async def linkage() -> PlainJson:
-        """How many filled orders carry the decision behind them, by source, as `bottrader report linkage`."""
+        """How many filled orders are linked to their decision, by source, like `bottrader report linkage`."""
         return PlainJson(await sources.linkage())
 
     @router.get("/api/monitoring/health", operation_id="parts_health", tags=["monitoring"])
@@ -81,7 +81,7 @@ def add_explanations(router: APIRouter, sources: Sources) -> None:
         limit: Annotated[int, Query(ge=1, le=1000, description="rows of a page")] = 100,
         cursor: Annotated[str | None, Query(description="`next_cursor` of the page before, same filters")] = None,
     ) -> Json:
-        """What happened, newest first: orders and their ends, signals, incidents, people's commands, settings."""
+        """Events, newest first: orders and their ends, signals, incidents, people's commands, settings."""
         chosen: Sequence[str] = sorted(set(about)) if about else AUDIT_SOURCES
         filters = {"list": "audit", "symbol": symbol, "about": ",".join(sorted(chosen))}
         place = place_of(cursor, filters, datetime, str)

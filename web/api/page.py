@@ -59,7 +59,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class PageFiles:
-    """What is served. `index` has the placeholder `{{ways}}` left; `script_hash` is that of its inline import map."""
+    """The served files. `index` has the placeholder `{{ways}}` left; `script_hash` is that of its inline import map."""
 
     base: str
     index: str
@@ -68,7 +68,7 @@ class PageFiles:
 
 
 def read_page(libraries: Path, own: Path = OWN_FILES) -> PageFiles:
-    """Read everything. Raises OSError where a file of the page or of a library is missing."""
+    """Read everything. Raises OSError if a file of the page or of a library is missing."""
     bodies = {path.relative_to(own).as_posix(): path.read_bytes() for path in _own(own)}
     bodies |= {f"libraries/{file}": (libraries / file).read_bytes() for file in LIBRARIES.values()}
     bodies["licences.txt"] = "\n\n".join(_licences(libraries)).encode()
@@ -109,7 +109,7 @@ def _licences(libraries: Path) -> Iterator[str]:
 
 
 def _needed(bodies: Mapping[str, bytes]) -> list[str]:
-    """The modules that the first view is made of, so that a browser asks for all of them at once."""
+    """The modules of the first view, so that a browser requests all of them at once."""
     found, waits = dict.fromkeys([_FIRST]), [_FIRST]
     while waits:
         name = waits.pop()
@@ -123,7 +123,7 @@ def _needed(bodies: Mapping[str, bytes]) -> list[str]:
 
 
 def page_routes(page: PageFiles, ways: Collection[str]) -> APIRouter:
-    """The page at `/` and its files. `ways`: how somebody can log in here, of link and password."""
+    """The page at `/` and its files. `ways`: the possible log-ins here, of link and password."""
     router = APIRouter(include_in_schema=False)
     body = page.index.replace("{{ways}}", html_text(" ".join(sorted(ways)))).encode()
     packed = gzip.compress(body, 6, mtime=0)
@@ -148,7 +148,7 @@ def page_routes(page: PageFiles, ways: Collection[str]) -> APIRouter:
 
 
 def no_page_routes(why: str) -> APIRouter:
-    """What `/` says where the page can't be served."""
+    """The answer at `/` if the page can't be served."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -159,7 +159,7 @@ def no_page_routes(why: str) -> APIRouter:
 
 
 def _answer(request: Request, kind: str, body: bytes, packed: bytes, headers: Mapping[str, str]) -> Response:
-    """`packed` is `body` gzipped. Nothing of the request is in it, so its length tells nothing."""
+    """`packed` is `body` gzipped. It has nothing of the request in it, so its length reveals nothing."""
     given = {**headers, "Content-Type": kind, "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(packed, headers={**given, "Content-Encoding": "gzip"})

@@ -147,7 +147,7 @@ class TradeRow(_Shown):
 
 
 class EventRow(_Shown):
-    """Something that people are to know, told or not."""
+    """An event that people are notified of, whether a message was sent or not."""
 
     id: int
     at: datetime
@@ -195,7 +195,7 @@ class AuditRow(_Shown):
 
 
 class ActionRow(_Shown):
-    """An action that somebody asked for by the API."""
+    """An action requested by the API."""
 
     at: datetime
     by: str = Field(description="who asked: the user or program, such as `ana (API)`")

@@ -1,4 +1,4 @@
-"""Where the API's answers come from."""
+"""Sources of the API's answers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Sources"]
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the answers come from. `streams` are the names of those that should be heard."""
+    """The sources of the answers. `streams` are the names of those that should be heard."""
 
     ledger: Ledger
     account: str
     unwatched: Callable[[Collection[str]], Awaitable[Collection[str]]]
-    """Those of these symbols whose price nobody watches now."""
+    """Those of these symbols whose price no watcher watches now."""
     groups: Callable[[str, datetime | None, datetime | None], Awaitable[list[dict[str, Any]]]]
     """Figures of closed trades by `By`, of a range of closing times, as `bottrader report` has them."""
     today: Callable[[], Awaitable[dict[str, Any]]]
