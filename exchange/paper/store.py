@@ -1,7 +1,7 @@
 """Stores the account over restarts: orders, fills, balances, last prices and product status in one SQLite file.
 
-The changes of an event are one transaction, written before anybody is told of them, so that a killed exchange comes
-back in the state that it reported. (The file is not synced to disk: it survives the process, not the machine.)
+The changes of an event are one transaction, written before they are reported, so that a killed exchange restarts in
+the state that it reported. (The file is not synced to disk: it survives the process, not the machine.)
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def differences(connection: Connection) -> list[Any]:
 
 
 async def catalogue(pool: Pool) -> dict[str, set[tuple[Any, ...]]]:
-    """Tables, columns, constraints, indexes, sequences and triggers as PostgreSQL itself describes them, whatever the
-    order of columns: one that a migration added stands last.
+    """Tables, columns, constraints, indexes, sequences and triggers as PostgreSQL itself describes them, in any order
+    of columns: one that a migration added is the last.
     """
     return {name: {tuple(row) for row in await pool.fetch(statement)} for name, statement in _CATALOGUE.items()}

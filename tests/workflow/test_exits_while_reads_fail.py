@@ -48,7 +48,7 @@ async def test_a_bid_from_a_clock_that_was_ahead_does_not_stay(system: TradingSy
 
 async def test_a_price_dated_ahead_is_not_newer_than_the_streams_bid(system: TradingSystem) -> None:
     """Another machine, whose clock is an hour ahead, has stored a price: an exit of a product that takes only limit
-    orders goes by the stream's bid all the same.
+    orders still uses the stream's bid.
     """
     trade = await bought(system)
     await until_bid_is_kept(system, "50000")

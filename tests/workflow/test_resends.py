@@ -1,6 +1,6 @@
 """An unanswered submit is sent again only while it is wanted, and refused resends let its absence be proven.
 
-What the exchange would take instead of a due exit goes out under the same id meanwhile.
+Meanwhile a due exit is sent under the same id in a form that the exchange would accept.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> Json:
-        """What was done by the API: who asked for what and what was answered, the newest first."""
+        """Actions by the API: who asked for what, and the answer, the newest first."""
         filters = {"list": "actions", "by": by, "kind": kind, "subject": subject}
         place = place_of(cursor, filters, datetime, str, str)
         rows = await actions(ledger, account, by=by, kind=kind, subject=subject, after=place, limit=limit + 1)

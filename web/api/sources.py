@@ -25,9 +25,9 @@ class Sources:
     today: Callable[[], Awaitable[dict[str, Any]]]
     """The UTC day's result and the losses in a row, each beside its limit."""
     why: Callable[[str, int], Awaitable[Json]]
-    """Why a product was traded or not, with so many of the newest runs, signals and orders."""
+    """Why a product was traded or not, with this many of the newest runs, signals and orders."""
     linkage: Callable[[], Awaitable[Json]]
-    """Filled orders that carry the decision behind them, of all filled orders."""
+    """How many filled orders are linked to their decision, of all filled orders."""
     health: Callable[[], Awaitable[Json]]
     """The findings on each part, and when they were made."""
     streams: Sequence[str] = ()

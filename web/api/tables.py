@@ -24,7 +24,7 @@ from web.views import Json
 __all__ = ["CSV_RESPONSE", "Form", "Listing", "Place"]
 
 Form = Literal["json", "csv"] | None
-"""What was asked for by `format`; None: the header Accept says it."""
+"""The value of `format`; None: the header Accept decides."""
 Place = tuple[Any, ...]
 CSV_RESPONSE: dict[int | str, Json] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 """For the addresses that also answer CSV."""
