@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from activities.product_rules import ProductRules
 from domain.market import FeeRates, Product, Quote
-from exchange.port import Balance, Exchange, ExchangeError
+from exchange.port import Balance, Exchange, ExchangeError, OrderBook
 
 __all__ = ["SharedRead", "Venue"]
 
 T = TypeVar("T")
 
 _REMEMBER_SECONDS = 60.0
+_SERVE_DUE_SECONDS = 3600.0
+"""So long rules serve a due exit while they are read again: they seldom change, and the exchange's refusal tells it."""
 _BALANCE_SECONDS = 2.0
 _ATTEMPT_SECONDS = 1.5
 """What was read for an attempt serves its retries for so long."""
@@ -36,10 +38,14 @@ class _Patience:
     """How long a due exit waits for an answer, in seconds: its whole bound where the exchange answers, or nobody has
     asked for a while; next to nothing where an answer stayed away just now. A due exit asks up to three times before
     its order goes out, and while reads hang each of them would take its whole bound.
+
+    A read that is given up early goes on beside the exit for the rest of its bound: whether it is answered then says
+    whether the next ones wait, so that no exit has to find out by waiting while others ask, too.
     """
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._watching: asyncio.Task[None] | None = None
 
     def seconds(self, within: float, *, due: bool) -> float:
         """What is left of a bound of `within` seconds; `due` where an exit that is due waits."""
@@ -56,6 +62,26 @@ class _Patience:
         """None came within `waited` seconds. A short wait says nothing new: the next whole one is not put off by it."""
         if waited > _IMPATIENT_SECONDS:
             self._until = time.monotonic() + _SILENT_SECONDS
+
+    def gave_up(self, reading: asyncio.Task[Any], waited: float, within: float, *, alone: bool) -> None:
+        """A read with a bound of `within` seconds was waited for `waited` seconds, in vain. Where that is less, one
+        such read at a time is watched for the rest. `alone`: nobody else needs it, so it is cancelled after that.
+        """
+        if waited < within and (self._watching is None or self._watching.done()):
+            self._watching = asyncio.create_task(self._watch(reading, within - waited, within, alone=alone))
+            return
+        self.unanswered(waited)
+        if alone:
+            reading.cancel()
+
+    async def _watch(self, reading: asyncio.Task[Any], left: float, within: float, *, alone: bool) -> None:
+        try:
+            await asyncio.wait({reading}, timeout=left)
+            if not reading.done():
+                self.unanswered(within)
+        finally:
+            if alone:
+                reading.cancel()
 
 
 class Venue:
@@ -95,9 +121,10 @@ class Venue:
     async def rules(self, symbol: str, *, within: float, due: bool = False) -> Product | None:
         """A product's rules for an exit, asked for at most `within` seconds: the last known where no answer comes.
 
-        Those are in the ledger, too, for after a restart. None only where nobody ever knew them. That it takes no
-        orders is believed only of a fresh answer, and that it isn't listed never: what stands between a due stop and
-        its order is the exchange's own refusal alone. One of a MARKET order says more than a read that may lag.
+        Those are in the ledger, too, for after a restart. None only where nobody ever knew them. One that is `due` does
+        not wait where they were read within the last hour. That it takes no orders is believed only of a fresh answer,
+        and that it isn't listed never: what stands between a due stop and its order is the exchange's own refusal
+        alone. One of a MARKET order says more than a read that may lag.
         """
         product = await self._rules(symbol, within, due=due)
         refused_at = self._refused_market.get(symbol)
@@ -106,14 +133,19 @@ class Venue:
         return replace(product, limit_only=True)
 
     async def _rules(self, symbol: str, within: float, *, due: bool) -> Product | None:
-        known = self._products.get(symbol)
-        fresh = known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS
-        if fresh and known is not None and known[1] is not None and not (known[1].halted or known[1].cancel_only):
-            return known[1]
-        reading, waits = self._reading(symbol), self._patience.seconds(within, due=due)
+        known_at, known = self._products.get(symbol, (0.0, None))
+        takes_orders = known is not None and not (known.halted or known.cancel_only)
+        age = time.monotonic() - known_at
+        if takes_orders and age < _REMEMBER_SECONDS:
+            return known
+        reading = self._reading(symbol)
+        if due and takes_orders and age < _SERVE_DUE_SECONDS:
+            self._patience.gave_up(reading, 0.0, within, alone=False)
+            return known
+        waits = self._patience.seconds(within, due=due)
         await asyncio.wait({reading}, timeout=waits)
         if not reading.done():
-            self._patience.unanswered(waits)
+            self._patience.gave_up(reading, waits, within, alone=False)
         answered = reading.done() and not reading.cancelled() and reading.exception() is None
         product = reading.result() if answered else None
         if product is not None:
@@ -132,7 +164,8 @@ class Venue:
         return reading
 
     def _product_was_read(self, symbol: str, task: asyncio.Task[Product | None]) -> None:
-        self._product_reads.pop(symbol, None)
+        if self._product_reads.get(symbol) is task:
+            del self._product_reads[symbol]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; nobody has to
 
@@ -141,6 +174,8 @@ class Venue:
         found = await self.exchange.products([symbol])
         self._patience.answered(time.monotonic() - began)
         product = next((item for item in found if item.symbol == symbol), None)
+        if self._product_reads.get(symbol) is not asyncio.current_task():
+            return product  # forgotten meanwhile: it is older than what the exchange has said since
         self._products[symbol] = (time.monotonic(), product)
         if product is not None:
             self._keep(product)
@@ -158,6 +193,7 @@ class Venue:
     def forget_product(self, symbol: str) -> None:
         """Read its rules again next time: the exchange just behaved as if they had changed."""
         self._products.pop(symbol, None)
+        self._product_reads.pop(symbol, None)
 
     def refused_market(self, symbol: str) -> None:
         """The exchange has just refused a MARKET order as one that the product doesn't take: for a minute exits go by
@@ -204,32 +240,38 @@ class Venue:
 
         An exit goes by the bid alone: where nobody sells, the bid stands for the ask, too.
         """
-        waits, began = self._patience.seconds(within, due=due), time.monotonic()
-        try:
-            async with asyncio.timeout(waits):
-                book = await self.exchange.book(symbol, 1)
-        except ExchangeError:
-            return None
-        except TimeoutError:
-            self._patience.unanswered(waits)
-            return None
-        self._patience.answered(time.monotonic() - began)
-        if not book.bids:
+        book = await self._in_time(self._read_book(symbol), within, due=due)
+        if book is None or not book.bids:
             return None
         bid = book.bids[0].price
         return Quote(symbol, bid, book.asks[0].price if book.asks else bid, book.at)
 
     async def balances(self, *, within: float, due: bool = False) -> Mapping[str, Balance] | None:
         """All currencies, from a read begun after the call; None if it can't be had in time."""
-        waits = self._patience.seconds(within, due=due)
+        return await self._in_time(self._balances.read(), within, due=due)
+
+    async def _in_time(self, read: Coroutine[Any, Any, T], within: float, *, due: bool) -> T | None:
+        """What a read brings within so many seconds, or the short while that a due exit waits now; None if nothing."""
+        reading, waits = asyncio.create_task(read), self._patience.seconds(within, due=due)
+        reading.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be waiting any more
         try:
-            async with asyncio.timeout(waits):
-                return await self._balances.read()
+            await asyncio.wait({reading}, timeout=waits)
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
+        if not reading.done():
+            self._patience.gave_up(reading, waits, within, alone=True)
+            return None
+        try:
+            return reading.result()
         except ExchangeError:
             return None
-        except TimeoutError:
-            self._patience.unanswered(waits)
-            return None
+
+    async def _read_book(self, symbol: str) -> OrderBook:
+        began = time.monotonic()
+        found = await self.exchange.book(symbol, 1)
+        self._patience.answered(time.monotonic() - began)
+        return found
 
     async def _read_balances(self) -> Mapping[str, Balance]:
         began = time.monotonic()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
 
 from activities.venue import Venue, _Patience
+from domain.market import Product
 from exchange.port import Unavailable
 from tests.support.fake_exchange import FakeExchange
 
@@ -66,3 +69,107 @@ async def test_reads_that_answer_again_are_waited_for_again() -> None:
     assert venue._patience.seconds(0.3, due=True) == 0.05
     await venue.balances(within=30)
     assert venue._patience.seconds(0.3, due=True) == 0.3
+
+
+async def test_a_read_that_a_due_exit_gave_up_on_early_tells_the_next_one() -> None:
+    """It goes on beside for the rest of its bound: without an answer the next exits wait next to nothing, too, and with
+    one in time they wait their whole bound.
+    """
+    patience = _Patience()
+    never = asyncio.create_task(asyncio.Event().wait())
+    patience.gave_up(never, 0.05, 0.1, alone=True)
+    assert patience.seconds(0.3, due=True) == 0.3
+    await _watched(patience)
+    assert patience.seconds(0.3, due=True) == 0.05
+    await asyncio.wait({never})
+    assert never.cancelled()
+
+    async def in_time() -> None:
+        patience.answered(0.1)
+
+    answered = asyncio.create_task(in_time())
+    patience.gave_up(answered, 0.05, 3600, alone=True)
+    await _watched(patience)
+    assert patience.seconds(0.3, due=True) == 0.3
+
+
+async def _watched(patience: _Patience) -> None:
+    assert patience._watching is not None
+    await patience._watching
+
+
+class _Rules(FakeExchange):
+    """Reads of products that are answered when a test lets them."""
+
+    def __init__(self, *products: Product) -> None:
+        super().__init__(product_list=list(products))
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
+        """As told when the answer is let go."""
+        await self.answers.wait()
+        return await super().products(symbols)
+
+
+async def test_a_due_exit_does_not_wait_for_rules_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read again beside it, and what is read serves the next one; others wait, as does one that is due where
+    the product took no orders, or the exchange has just refused an order of it.
+    """
+    monkeypatch.setattr("activities.venue._REMEMBER_SECONDS", 0.0)  # instead of waiting for a minute
+    monkeypatch.setattr("activities.venue._SERVE_DUE_SECONDS", float("inf"))  # however slow this machine is
+    exchange = _Rules(_btc("1"))
+    venue = Venue(exchange)
+
+    async def least(*, within: float, due: bool) -> Decimal:
+        product = await venue.rules(BTC, within=within, due=due)
+        assert product is not None
+        return product.quote_min
+
+    assert await least(within=3600, due=True) == 1
+    exchange.answers.clear()
+    exchange.product_list = [_btc("2")]
+    assert await least(within=3600, due=True) == 1
+    exchange.answers.set()
+    assert await least(within=3600, due=False) == 2
+    exchange.product_list = [_btc("3", halted=True)]
+    assert await least(within=3600, due=False) == 3
+    exchange.product_list = [_btc("4")]
+    assert await least(within=3600, due=True) == 4
+    exchange.product_list = [_btc("5")]
+    venue.forget_product(BTC)
+    assert await least(within=3600, due=True) == 5
+
+
+async def test_rules_that_were_asked_for_before_a_refusal_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next exit asks again: the earlier question's answer may be what the exchange no longer goes by."""
+    monkeypatch.setattr("activities.venue._REMEMBER_SECONDS", 3600.0)
+    exchange = _Rules(_btc("1"))
+    venue = Venue(exchange)
+    exchange.answers.clear()
+    assert await venue.rules(BTC, within=0, due=True) is None
+    early = venue._product_reads[BTC]
+    venue.forget_product(BTC)
+    exchange.answers.set()
+    await early
+    assert BTC not in venue._products
+    exchange.product_list = [_btc("2")]
+    product = await venue.rules(BTC, within=3600, due=True)
+    assert product is not None
+    assert product.quote_min == 2
+
+
+def _btc(quote_min: str, *, halted: bool = False) -> Product:
+    return Product(
+        symbol=BTC,
+        base="BTC",
+        quote="USD",
+        base_increment=Decimal("0.00000001"),
+        quote_increment=Decimal("0.01"),
+        price_increment=Decimal("0.01"),
+        base_min=Decimal("0.00000001"),
+        base_max=Decimal(1000),
+        quote_min=Decimal(quote_min),
+        quote_max=Decimal(1_000_000),
+        halted=halted,
+    )
