@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         ExitDue,
         MonitorStart,
         ObstacleGone,
+        ProtectionView,
         StopsAnswer,
         StopsRequest,
         TradeOutcome,
@@ -35,7 +36,13 @@ with workflow.unsafe.imports_passed_through():
     from domain.wording import money
     from workflows.exit_closing import await_entry, close_if_flat, stop_entry
     from workflows.exit_pauses import ExitPauses, sold_little
-    from workflows.exit_progress import PATIENCE, ExitProgress, MonitorViewState
+    from workflows.exit_progress import (
+        PATIENCE,
+        TOLD_LATER,
+        TOLD_LATER_SECONDS,
+        ExitProgress,
+        MonitorViewState,
+    )
     from workflows.exit_selling import ExitSelling, sells_beside
     from workflows.exit_takeover import end_earlier_exits, take_plan_over
     from workflows.promise import Promise, refuse_unknown
@@ -224,15 +231,23 @@ class ExitMonitorWorkflow:
         progress, protection = self._progress, self._progress.protection
         if protection is None:
             return False
-        view = await protection.lower(f"{reason} is due", within=PATIENCE)
-        if view.live is not None and sells_beside(view.remaining, view.live_size, view.free):
+        why = f"{reason} is due"
+
+        def claims_less(view: ProtectionView) -> bool:
+            return sells_beside(view.remaining, view.live_size, view.free)
+
+        view = await protection.lower(why, within=PATIENCE)
+        if view.live is not None and claims_less(view):
             progress.tell("the protection's final size is not known yet: what it may still sell is left out")
         elif view.live is not None:
-            await progress.tell_unsold(f"{reason} waits for the end of the protection, which may still sell all of it")
             # The exchange may have told its size, if not what it came to.
-            view = await protection.lower(
-                f"{reason} is due", enough=lambda view: sells_beside(view.remaining, view.live_size, view.free)
-            )
+            if workflow.patched(TOLD_LATER):
+                view = await protection.lower(why, within=TOLD_LATER_SECONDS, enough=claims_less)
+            if view.live is not None and not claims_less(view):
+                await progress.tell_unsold(
+                    f"{reason} waits for the end of the protection, which may still sell all of it"
+                )
+                view = await protection.lower(why, enough=claims_less)
         progress.size = view.remaining
         if view.remaining <= 0:
             await close_if_flat(progress, None)

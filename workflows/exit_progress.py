@@ -24,10 +24,15 @@ with workflow.unsafe.imports_passed_through():
     from workflows.protection import ExchangeProtection
     from workflows.timeline import Timeline
 
-__all__ = ["PATIENCE", "ExitProgress", "MonitorViewState"]
+__all__ = ["PATIENCE", "TOLD_LATER", "TOLD_LATER_SECONDS", "ExitProgress", "MonitorViewState"]
 
 PATIENCE = 0.5
 """Wall seconds that an exit waits for the end of each resting order of its trade (EXIT-10)."""
+TOLD_LATER = "people are told that an exit waits once an end has had its time to be confirmed"
+TOLD_LATER_SECONDS = 1.5
+"""Wall seconds that follow, before people are told that an exit waits for such an end: while no read works, the user
+stream's word for it counts after a second at most.
+"""
 _HIGHER_FIRST = "no exit is begun for a reason that a higher one goes before"
 
 

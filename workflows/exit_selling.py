@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.wording import money
     from workflows.durable import OrderChild, start_order_child, wait_until
     from workflows.exit_pauses import LITTLE, pause_of_stop
-    from workflows.exit_progress import PATIENCE, ExitProgress
+    from workflows.exit_progress import PATIENCE, TOLD_LATER, TOLD_LATER_SECONDS, ExitProgress
 
 __all__ = ["ExitSelling", "sells_beside"]
 
@@ -134,7 +134,7 @@ class ExitSelling:
         await wait_until(child.done, PATIENCE, f"waiting until {reason} is cancelled")
         if child.done():
             return False
-        looks = 0
+        looks, waited = 0, False
         while True:
             view = await progress.position(progress.reason)
             progress.note(view)
@@ -144,6 +144,14 @@ class ExitSelling:
                 progress.tell(f"the final size of {reason} is not known yet: what it may still sell is left out")
                 self._leave_behind(child)
                 return True
+            if not waited and workflow.patched(TOLD_LATER):
+                waited, progress.changed = True, False
+                await wait_until(
+                    lambda: child.done() or progress.changed, TOLD_LATER_SECONDS, f"waiting for the end of {reason}"
+                )
+                if child.done():
+                    return False
+                continue
             if not looks:
                 await progress.tell_unsold(
                     f"{progress.reason} waits for the end of {reason}, which may still sell all of it"

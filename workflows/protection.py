@@ -29,6 +29,8 @@ __all__ = ["ExchangeProtection"]
 _SETTLE = 2.0
 """Wall seconds to wait for an entry to fill completely before its protection is placed or replaced."""
 _LOOK_AGAIN = 1.0
+_ASKED = 0.8
+"""Wall seconds after which an order's workflow that was asked to cancel is asked again."""
 _LONGEST_PAUSE = 8.0
 _BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
 """A venue's refusal of a selling stop above its last trade: a stop resting there would have sold by now."""
@@ -37,6 +39,7 @@ _SIZE_AGAIN = 60.0
 _DUE_FIRST = "what is due goes before a protection that is being replaced"
 _ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
 _NOT_AGAIN = "a protection is not replaced again for a size that the exchange has not taken"
+_ASKED_ONCE = "a protection that was asked to leave a moment ago is not asked again"
 _SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
@@ -68,6 +71,8 @@ class ExchangeProtection:
         self._wanted = True
         self._news = False
         self._lowering = False
+        self._asked: tuple[str, datetime] | None = None
+        """The order whose workflow was asked to cancel last, and when."""
         self._failures = 0
         self._reported = False
         self._replaced_for = Decimal(0)
@@ -160,7 +165,8 @@ class ExchangeProtection:
                 self._tell(f"cancelling the protection at the exchange first: {why}")
                 said = True
             self._lowering, self._news = True, False
-            await self._cancel(view.live)
+            if not self._asked_just_now(view.live):
+                await self._cancel(view.live)
             had_ended = self._ended
             await wait_until(
                 lambda had_ended=had_ended: (  # type: ignore[misc]
@@ -209,6 +215,13 @@ class ExchangeProtection:
         self._order = order
         return True
 
+    def _asked_just_now(self, live: OrderIntent | None) -> bool:
+        """Whether this order's workflow was asked to cancel a moment ago: it goes on by itself."""
+        if live is None or self._asked is None or self._asked[0] != live.order_key:
+            return False
+        lately = (workflow.now() - self._asked[1]).total_seconds() < _ASKED
+        return lately and workflow.patched(_ASKED_ONCE)
+
     async def _cancel(self, live: OrderIntent | None) -> None:
         """Ask the protective order's workflow to cancel; a missing one is restarted."""
         request = CloseRequest(by="its trade's exit monitor", own=True)
@@ -217,6 +230,7 @@ class ExchangeProtection:
                 await self._order.signal("cancel", request)
             elif live is not None:
                 await workflow.get_external_workflow_handle(order_workflow_id(live.order_key)).signal("cancel", request)
+                self._asked = live.order_key, workflow.now()
         except ApplicationError:
             if live is not None:
                 await self._hear()

@@ -9,7 +9,7 @@ import pytest
 from domain.exits import ExitReason, ExitRules
 from tests.support.harness import Trade, TradingSystem
 from tests.support.waiting import eventually
-from tests.workflow.test_urgent_exits import FAULTS, QUICK, WITHIN, bought, close, sells, until_sold
+from tests.workflow.test_urgent_exits import FAULTS, QUICK, STOP, WITHIN, bought, close, sells, until_sold
 
 FOLLOWS = ExitRules(reprice_seconds=Decimal("0.3"), max_reprices=50, trailing_arm=None)
 
@@ -164,4 +164,31 @@ async def test_a_targets_limits_follow_the_streams_bid_while_no_read_works(syste
     await system.control.clear_faults()
     await close(trade)
     assert (await trade.closed()).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("beside", ["protection", "a soft stop's order"])
+async def test_a_stop_that_waits_for_an_end_which_the_stream_tells_alarms_nobody(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch, beside: str
+) -> None:
+    """No read confirms the end of the order that rests of the trade, so that the stop waits a second until the stream
+    is believed, which is no reason to call people; the order is asked to leave once.
+    """
+    for module in ("exit_monitor", "exit_selling"):  # however slow this machine is
+        monkeypatch.setattr(f"workflows.{module}.TOLD_LATER_SECONDS", 3600.0)
+    monkeypatch.setattr("workflows.protection._ASKED", 3600.0)
+    trade = await bought(system, **({"protection": STOP} if beside == "protection" else {}))
+
+    async def rests() -> bool:
+        return any(item["status"] == "OPEN" for item in await sells(system, trade))
+
+    if beside != "protection":
+        await system.price("48700")
+    await eventually(rests, what=f"{beside} rests")
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.price("47000" if beside == "protection" else "46000")
+    await until_sold(system, trade)
+    await system.control.clear_faults()
+    assert (await trade.closed(within=60)).exit_reason is ExitReason.HARD_STOP
+    assert not await system.value("SELECT count(*) FROM incidents WHERE kind = 'EXIT_REFUSED'")
     await system.assert_books_agree()
