@@ -177,7 +177,7 @@ async def test_a_stop_that_waits_for_an_end_which_the_stream_tells_alarms_nobody
     for module in ("exit_monitor", "exit_selling"):  # however slow this machine is
         monkeypatch.setattr(f"workflows.{module}.TOLD_LATER_SECONDS", 3600.0)
     monkeypatch.setattr("workflows.protection._ASKED", 3600.0)
-    trade = await bought(system, **({"protection": STOP} if beside == "protection" else {}))
+    trade = await bought(system, protection=STOP if beside == "protection" else None)
 
     async def rests() -> bool:
         return any(item["status"] == "OPEN" for item in await sells(system, trade))
