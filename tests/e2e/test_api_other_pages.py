@@ -6,16 +6,17 @@ Needs Chromium (`apt-get install chromium`, or any other Chrome on PATH).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from fastapi import APIRouter
-from playwright.async_api import BrowserContext, Page, Response, Route, async_playwright
+from playwright.async_api import BrowserContext, Page, Route, async_playwright
 
 from tests.support.api import Api, api_on
 
@@ -46,8 +47,8 @@ async ({base, csrf}) => {
   const framed = (make) => new Promise((done) => {
     const frame = document.createElement('iframe');
     frame.name = 'strange';
-    frame.onload = () => done(frame);
     document.body.append(frame);
+    frame.onload = () => done(frame);  // not that of the empty frame
     make(frame);
     setTimeout(() => done(frame), 10000);
   });
@@ -71,6 +72,34 @@ async ({base, csrf}) => {
 """
 
 
+@dataclass(frozen=True)
+class Unguarded:
+    """A server that accepts every request: evidence that the pages' requests reach a port, and with which cookie."""
+
+    port: int
+    came: list[tuple[str, str]]
+
+
+@contextlib.asynccontextmanager
+async def unguarded() -> AsyncIterator[Unguarded]:
+    """One on a free port, which notes the method and the cookie of each request."""
+    came: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        came.append((request.method, request.headers.get("Cookie", "")))
+        return web.Response(text="<title>another port</title>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield Unguarded(runner.addresses[0][1], came)
+    finally:
+        await runner.cleanup()
+
+
 @dataclass
 class LoggedIn:
     """A browser whose owner is logged in, and the actions done by the API."""
@@ -79,29 +108,23 @@ class LoggedIn:
     context: BrowserContext
     own: Page
     acted: list[str]
-    answers: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def page_at(self, address: str) -> Page:
-        """A page of another site, whose answers from the API are recorded."""
+        """A page of another site."""
         page = await self.context.new_page()
 
         async def serve(route: Route) -> None:
             await route.fulfill(body="<title>a page</title><body></body>", content_type="text/html")
 
-        def note(answer: Response) -> None:
-            if f":{self.api.port}/" in answer.url:
-                self.answers.append((answer.request.method, answer.url, answer.status))
-
         await page.route(address, serve)
         await page.goto(address)
         await page.unroute(address)
-        page.on("response", note)
         return page
 
 
 @pytest_asyncio.fixture
 async def logged_in() -> AsyncIterator[LoggedIn]:
-    """One on an API with an order and a trade to act on."""
+    """One on an API with an address that reads and one that acts."""
     acted: list[str] = []
     router = APIRouter()
 
@@ -147,21 +170,22 @@ async def test_other_pages_read_nothing_and_get_nothing_done(logged_in: LoggedIn
     """
     status, csrf = await logged_in.own.evaluate(_OWN)
     assert (status, logged_in.acted) == (200, ["done"])
-    port = logged_in.api.port
-    for address, base in (
-        ("http://127.0.0.1:4000/", logged_in.api.origin),
-        ("http://evil.test:4000/", logged_in.api.origin),
-        (f"http://evil.test:{port}/strange-page", f"http://evil.test:{port}"),
-    ):
-        page = await logged_in.page_at(address)
-        logged_in.answers.clear()
-        read = await page.evaluate(_ATTACK, {"base": base, "csrf": csrf})
-        assert read == [], address
-        assert logged_in.acted == ["done"], address
-        posts = [status for method, _, status in logged_in.answers if method == "POST"]
-        assert len(posts) >= 5, "the requests do reach the API"
-        assert set(posts) == {403}, logged_in.answers
-        await page.close()
+    port, cookie = logged_in.api.port, f"__Host-bottrader-{logged_in.api.port}="
+    async with unguarded() as other:
+        for address, name, same_site in (
+            ("http://127.0.0.1:4000/", "127.0.0.1", True),
+            ("http://evil.test:4000/", "127.0.0.1", False),
+            (f"http://evil.test:{port}/strange-page", "evil.test", False),
+        ):
+            page = await logged_in.page_at(address)
+            assert await page.evaluate(_ATTACK, {"base": f"http://{name}:{port}", "csrf": csrf}) == [], address
+            assert logged_in.acted == ["done"], address
+            other.came.clear()
+            await page.evaluate(_ATTACK, {"base": f"http://{name}:{other.port}", "csrf": csrf})
+            posts = [sent for method, sent in other.came if method == "POST"]
+            assert len(posts) >= 7, "the requests do reach a port that lets everybody in"
+            assert any(cookie in sent for sent in posts) is same_site, address
+            await page.close()
     status, _ = await logged_in.own.evaluate(_OWN)
     assert (status, logged_in.acted) == (200, ["done", "done"])
 
@@ -170,21 +194,8 @@ async def test_the_session_is_known_on_another_port_of_this_machine(logged_in: L
     """The browser sends the page's cookie to every port of its host, so the gate of Temporal's Web UI knows who is
     logged in; no script there can read it.
     """
-    sent: list[str] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        sent.append(request.headers.get("Cookie", ""))
-        return web.Response(text="<title>another port</title>", content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
+    async with unguarded() as other:
         page = await logged_in.context.new_page()
-        await page.goto(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+        await page.goto(f"http://127.0.0.1:{other.port}/")
         assert await page.evaluate("document.cookie") == ""
-    finally:
-        await runner.cleanup()
-    assert f"__Host-bottrader-{logged_in.api.port}=" in sent[0]
+        assert f"__Host-bottrader-{logged_in.api.port}=" in other.came[0][1]
