@@ -233,6 +233,40 @@ async def test_old_data_looks_old_and_nothing_can_be_done_with_it(desk: PageDesk
     await seen.context.close()
 
 
+async def test_a_database_that_is_away_is_told_and_what_is_known_stays(desk: PageDesk) -> None:
+    """While the API can't read the ledger, the page says so, keeps its rows, and takes no action."""
+    key = await resting(desk, "34500")
+    seen = await desk.open(logged_in=False)
+    told = "".join(f"event: {name}\nid: {name}\ndata: {{}}\n\n" for name in ("hello", "away", "tick"))
+    reads = 0
+
+    async def stream(route: Route) -> None:
+        # It ends at once, so the browser asks for it again and again.
+        await route.fulfill(content_type="text/event-stream", body=told)
+
+    async def orders(route: Route) -> None:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            await route.continue_()
+            return
+        sentence = {"status": 503, "code": "NO_DATABASE", "detail": "The ledger does not answer: try again."}
+        await route.fulfill(status=503, json=sentence, content_type="application/problem+json")
+
+    await seen.page.route("**/api/stream", stream)
+    await seen.page.route("**/api/open-orders*", orders)
+    await seen.page.goto(f"{desk.api.origin}/login?token={desk.api.link.token}")
+    await expect(seen.page.locator(".banner")).to_contain_text("The database can't be reached")
+
+    async def read_again() -> bool:
+        return reads > 1
+
+    await eventually(read_again, what="the list has been read again, in vain")
+    await expect(seen.row(key)).to_have_count(1)
+    await expect(seen.cell(key, "actions").get_by_role("button")).to_be_disabled()
+    await seen.context.close()
+
+
 async def test_ten_thousand_rows_are_one_screen_of_elements(desk: PageDesk) -> None:
     """Of 10,000 rows only those in view are drawn, the last can be reached, and markup in a name is text."""
     await resting(desk, "33000")
