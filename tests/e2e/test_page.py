@@ -302,7 +302,7 @@ async def test_a_password_logs_in_and_logging_out_ends_it(desk: PageDesk) -> Non
     await seen.page.get_by_label("User").fill("ana")
     await seen.page.get_by_label("Password").fill("not the password")
     await seen.page.get_by_role("button", name="Log in").click()
-    await expect(seen.page.get_by_role("alert")).to_have_text("No user here has this name and this password.")
+    await expect(seen.page.get_by_role("alert")).to_have_text("No user has this name and this password.")
     await seen.page.get_by_label("Password").fill(PASSWORD)
     await seen.page.get_by_role("button", name="Log in").click()
     await seen.page.locator(".shell").wait_for()
