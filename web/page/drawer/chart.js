@@ -154,12 +154,14 @@ async function draw(box) {
   let lines = [];
   /** @type {any} */
   let last = null;
+  let span = 1;
   /** @type {any[]} */
   let shown = [];
 
   /** @type {(data: any, trade: TradeRow, exits: any[], seconds: number, first: boolean) => void} */
   function show(data, trade, exits, seconds, first) {
     shown = [data, trade, exits, seconds, false];
+    span = seconds;
     const start = (/** @type {string} */ at) => Math.floor(Date.parse(at) / 1000 / seconds) * seconds;
     const candles = data.candles.map((/** @type {any} */ candle) => ({
       time: Math.floor(Date.parse(candle.at) / 1000),
@@ -201,10 +203,13 @@ async function draw(box) {
     });
   }
 
-  /** The newest candle at a bid of now. @param {number} price */
+  /** The newest candle, or the next one, at a bid of now. @param {number} price */
   function bid(price) {
     if (!last || !Number.isFinite(price)) return;
-    last = { ...last, close: price, high: Math.max(last.high, price), low: Math.min(last.low, price) };
+    const start = Math.floor(Date.now() / 1000 / span) * span;
+    if (start > last.time + 5 * span) return; // the newest candle is old: what came since is not known
+    if (start > last.time) last = { time: start, open: price, high: price, low: price, close: price };
+    else last = { ...last, close: price, high: Math.max(last.high, price), low: Math.min(last.low, price) };
     series.update(last);
   }
 
