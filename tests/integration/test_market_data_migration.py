@@ -6,7 +6,11 @@ import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection, inspect, text
 
 from activities.database import Pool, create_pool
 from activities.exits.plans import PlanTable
@@ -20,6 +24,7 @@ from activities.strategy.store import StrategyStore
 from domain.candles import CANDLE
 from domain.incidents import IncidentKind
 from exchange.port import Candle
+from schema import tables
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, open_books
@@ -29,6 +34,7 @@ from workers.settings.sources import SettingSources
 
 BTC = "BTC-USD"
 START = datetime(2026, 11, 1, tzinfo=UTC)
+VERSIONS = Path(tables.__file__).parent / "migrations" / "versions"
 
 # The statements of the previous release.
 OLD_CANDLE = """
@@ -88,6 +94,33 @@ async def test_the_schema_is_that_of_the_tables(database: str) -> None:
     assert await in_schema(database, differences) != []
     await in_schema(database, to("head"))
     assert await in_schema(database, differences) == []
+
+
+async def test_each_migration_goes_down_and_up_again_with_rows_in_place(database: str) -> None:
+    """From the newest to the first, one at a time: the books' rows stay, and the schema in the end is the tables'."""
+    made = await write_ledger(database, 30)
+    revisions = ["base", *sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))]
+    assert (await in_schema(database, counts))["trades"] == made.trades
+    for lower, upper in reversed([*pairwise(revisions)]):
+        before = await in_schema(database, counts)
+        await in_schema(database, to(lower, down=True))
+        below = await in_schema(database, counts)
+        await in_schema(database, to(upper))
+        again = await in_schema(database, counts)
+        assert below == {name: before[name] for name in below}, upper
+        assert below == {name: again[name] for name in below}, upper
+        await in_schema(database, to(lower, down=True))
+    await in_schema(database, to("head"))
+    assert await in_schema(database, differences) == []
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """The number of rows of each table of the books that is there."""
+    return {
+        name: connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one()  # noqa: S608 - fixed names
+        for name in ("orders", "attempts", "fills", "trades", "fifo_allocations")
+        if inspect(connection).has_table(name)
+    }
 
 
 async def rows_of(pool: Pool) -> dict[str, list[dict[str, Any]]]:
