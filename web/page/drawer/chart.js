@@ -4,10 +4,11 @@
  * The chart draws with binary floating point; every number that is read as text elsewhere stays exact.
  */
 
-import { quantity, words } from "../format.js";
+import { add } from "../decimal.js";
+import { price, words } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { useRead } from "../read.js";
-import { prices } from "../state.js";
+import { about, prices } from "../state.js";
 
 /** @typedef {import("../types.d.ts").TradeRow} TradeRow */
 
@@ -93,9 +94,11 @@ function Candles({ path, trade, exits, seconds, from, to, turn }) {
 
   if (problem || fault) return html`<p class="problem" role="alert">${problem || fault}</p>`;
   if (data && !data.candles.length) return html`<p class="none">No candles of this length are kept from the time of the trade.</p>`;
+  const speed = about.value?.speed ?? "1";
   const what = `Candles of ${trade.symbol} with ${data?.marks.length ?? 0} fills of ours`;
   return html`<div class="candles" ref=${box} role="img" aria-label=${what} data-loaded=${!loading}></div>
-    <p class="legend">${legend(trade).map(({ name, kind }) => html`<span class=${`swatch ${kind}`}>${name}</span>`)}</p>`;
+    <p class="legend">${legend(trade).map(({ name, kind }) => html`<span class=${`swatch ${kind}`}>${name}</span>`)}</p>
+    ${speed !== "1" && html`<p class="none">The paper market runs ×${speed}: candles are in its time, fills in this machine's, so they do not lie on each other.</p>`}`;
 }
 
 /**
@@ -192,24 +195,30 @@ async function draw(box) {
   /** @param {any[]} marks @param {TradeRow} trade @param {any[]} exits @param {(at: string) => number} start @returns {any[]} */
   function marksOf(marks, trade, exits, start) {
     const reasons = new Map(exits.map((row) => [row.order_key, row.reason]));
-    const own = marks.filter((mark) => mark.entry_key === trade.entry_key || mark.order_key === trade.entry_key);
-    return own.map((mark) => {
+    /** @type {Map<string, any>} one marker for an order's fills in a candle */
+    const found = new Map();
+    for (const mark of marks) {
+      if (mark.entry_key !== trade.entry_key && mark.order_key !== trade.entry_key) continue;
+      const key = `${start(mark.at)} ${mark.order_key}`;
+      found.set(key, { ...mark, size: add(found.get(key)?.size ?? "0", mark.size) });
+    }
+    return [...found.values()].map((mark) => {
       const buys = mark.side === "BUY";
       const why = buys ? "bought" : words(reasons.get(mark.order_key) ?? mark.exit_reason ?? "sold");
       return {
         time: start(mark.at), price: Number(mark.price), position: buys ? "belowBar" : "aboveBar",
-        shape: buys ? "arrowUp" : "arrowDown", color: buys ? colour.mark : colour.down, text: `${why} ${quantity(mark.size)}`,
+        shape: buys ? "arrowUp" : "arrowDown", color: buys ? colour.mark : colour.down, text: `${why} ${price(mark.size)}`,
       };
     });
   }
 
-  /** The newest candle, or the next one, at a bid of now. @param {number} price */
-  function bid(price) {
-    if (!last || !Number.isFinite(price)) return;
+  /** The newest candle, or the next one, at a bid of now. @param {number} at */
+  function bid(at) {
+    if (!last || !Number.isFinite(at)) return;
     const start = Math.floor(Date.now() / 1000 / span) * span;
     if (start > last.time + 5 * span) return; // the newest candle is old: what came since is not known
-    if (start > last.time) last = { time: start, open: price, high: price, low: price, close: price };
-    else last = { ...last, close: price, high: Math.max(last.high, price), low: Math.min(last.low, price) };
+    if (start > last.time) last = { time: start, open: at, high: at, low: at, close: at };
+    else last = { ...last, close: at, high: Math.max(last.high, at), low: Math.min(last.low, at) };
     series.update(last);
   }
 
