@@ -27,16 +27,17 @@ export async function get(path, params = {}, { signal } = {}) {
 
 /**
  * All pages of a list, `most` rows at most.
- * @param {string} path @param {Params} [params] @param {{most?: number, onPage?: (rows: any[]) => void}} [how] onPage: hears each page as it arrives
+ * @param {string} path @param {Params} [params] @param {{most?: number, first?: number, onPage?: (rows: any[]) => void}} [how] first: rows of the first page; onPage: hears each page as it
+ *   arrives
  * @returns {Promise<any[]>}
  * @throws {Problem}
  */
-export async function all(path, params = {}, { most = 20_000, onPage } = {}) {
+export async function all(path, params = {}, { most = 20_000, first = 1000, onPage } = {}) {
   /** @type {any[]} */
   const found = [];
   let cursor = null;
   do {
-    const page = await get(path, { ...params, limit: 1000, cursor });
+    const page = await get(path, { ...params, limit: found.length ? 1000 : first, cursor });
     found.push(...page.items);
     onPage?.(page.items);
     cursor = page.next_cursor;

@@ -25,7 +25,7 @@ export function LogIn() {
   };
   return html`<main class="log-in">
     <h1>BotTrader</h1>
-    ${used && html`<p class="problem" role="alert">This link has been used, or is not one of ours: open the newest one.</p>`}
+    ${used && html`<p class="problem" role="alert">This link has been used or is not valid: open the newest one.</p>`}
     ${ways.has("password") &&
     html`<form onSubmit=${submit}>
       <label><span>User</span><input name="user" autocomplete="username" required autofocus maxlength="100" /></label>

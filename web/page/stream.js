@@ -22,6 +22,7 @@ const SUMMARY_MS = 10_000;
 const IMPATIENT_MS = 700;
 const FIRST_PRICE_MS = 3_000;
 const EVENTS = 500;
+const SCREEN = 100; // rows that are asked for first, so that something is seen soon
 
 /** @type {EventSource | null} */
 let source = null;
@@ -158,6 +159,7 @@ async function readLists() {
 async function readRows(path, rows, own, params = {}) {
   const first = !rows.loaded.peek();
   const found = await all(path, /** @type {any} */ (params), {
+    first: first ? SCREEN : 1000,
     // At first each page is shown as it comes; later the old rows stay until all the new ones are there.
     onPage: (items) => {
       if (own !== reads || !first) return;
