@@ -27,8 +27,9 @@ export async function get(path, params = {}, { signal } = {}) {
 
 /**
  * All pages of a list, `most` rows at most.
- * @param {string} path @param {Params} [params] @param {{most?: number, first?: number, onPage?: (rows: any[]) => void}} [how] first: rows of the first page; onPage: hears each page as it
- *   arrives
+ * @param {string} path @param {Params} [params]
+ * @param {{most?: number, first?: number, onPage?: (rows: any[]) => void}} [how] first: rows of the first page; onPage:
+ *   hears each page as it arrives
  * @returns {Promise<any[]>}
  * @throws {Problem}
  */
