@@ -28,9 +28,9 @@ async def desk(database: str) -> AsyncIterator[Desk]:
         yield running
 
 
-def soon(desk: Desk, size: str = "0.001", price: str = "49000", **given: Any) -> OrderIntent:
-    """A limit entry whose decision is valid for a moment, so that it doesn't wait longer."""
-    return limit_buy(desk.account, size, price, valid_until=datetime.now(UTC) + timedelta(seconds=0.4), **given)
+def bought(desk: Desk, size: str = "0.001", price: str = "49000", **given: Any) -> OrderIntent:
+    """A limit entry whose decision doesn't expire, however slow the machine is: it waits two seconds at most."""
+    return limit_buy(desk.account, size, price, valid_until=datetime.now(UTC) + timedelta(minutes=10), **given)
 
 
 async def decided(desk: Desk, intent: OrderIntent) -> tuple[Admission, dict[str, str]]:
@@ -53,14 +53,14 @@ async def test_the_first_entry_reads_the_balance_itself(desk: Desk) -> None:
     """No balance has been read: the entry reads it, stores all of it, and is held to it; the next one finds it
     there."""
     await desk.control.set_price("ETH-USD", "3000", "3001")
-    assert (await desk.admit(soon(desk))).accepted
+    assert (await desk.admit(bought(desk))).accepted
     stored = await desk.value("SELECT available + hold FROM balances WHERE currency = 'USD'")
     assert stored == (await desk.control.balances())["USD"]["total"]
     too_much, numbers = await decided(desk, market_buy(desk.account, "3"))
     assert too_much.gate == "INSUFFICIENT_BALANCE"
     assert Decimal(numbers["available"]) < stored
     fault = await desk.control.fault("server_error", BALANCES, count=1000)
-    assert (await desk.admit(soon(desk))).accepted, "what is known is not asked for"
+    assert (await desk.admit(bought(desk))).accepted, "what is known is not asked for"
     await desk.control.clear_faults(fault)
 
 
@@ -84,12 +84,12 @@ async def test_without_a_balance_nothing_is_bought(desk: Desk) -> None:
             ("0.1", "test", "SKIP_POSITION_TOO_LARGE", "worth"),
         ):
             desk.policy = replace(desk.policy, max_position=Decimal(share))
-            refused, numbers = await decided(desk, soon(desk, entry_point=entry_point))
+            refused, numbers = await decided(desk, bought(desk, entry_point=entry_point))
             assert refused.gate == gate
             assert says in refused.sentence
             assert numbers[number] == "not known"
         await desk.control.clear_faults(fault)
-        assert (await desk.admit(soon(desk))).accepted
+        assert (await desk.admit(bought(desk))).accepted
         query = "SELECT * FROM balances WHERE account = $1 AND currency = 'USD'"
         stored = await desk.pool.fetchrow(query, desk.account)
         assert stored["available"] + stored["hold"] == (await desk.control.balances())["USD"]["total"]
@@ -106,23 +106,23 @@ async def test_an_entry_waits_for_the_balance_while_its_decision_is_valid(desk: 
 async def test_what_is_held_for_orders_that_nobody_knows_is_not_available(desk: Desk) -> None:
     """Of 10,000 the exchange holds 9,900: 100 are available. Holds of own orders count once."""
     await desk.balance("100", hold="9900")
-    refused, numbers = await decided(desk, soon(desk, "0.01"))
+    refused, numbers = await decided(desk, bought(desk, "0.01"))
     assert refused.gate == "INSUFFICIENT_BALANCE"
     assert (numbers["available"], numbers["held_elsewhere"]) == ("100", "9900")
-    assert (await desk.admit(soon(desk))).accepted, "49 and the fee are there"
+    assert (await desk.admit(bought(desk))).accepted, "49 and the fee are there"
 
     desk.another_account()
     await desk.balance("10000")
-    assert (await desk.admit(soon(desk, "0.1"))).accepted
+    assert (await desk.admit(bought(desk, "0.1"))).accepted
     reserved = await desk.value("SELECT reserved_quote FROM orders WHERE account = $1", desk.account)
     for at_exchange in (reserved, reserved - 1, Decimal(0)):
         # The exchange holds the reservation, a little less as its rate is lower, or nothing as it hasn't arrived yet.
         await desk.balance(str(10_000 - at_exchange), hold=str(at_exchange))
-        refused, numbers = await decided(desk, soon(desk, "0.2"))
+        refused, numbers = await decided(desk, bought(desk, "0.2"))
         assert Decimal(numbers["available"]) == 10_000 - reserved
     # In addition 3,000 are held for an unknown order.
     await desk.balance(str(7_000 - reserved), hold=str(reserved + 3_000))
-    refused, numbers = await decided(desk, soon(desk, "0.2"))
+    refused, numbers = await decided(desk, bought(desk, "0.2"))
     assert Decimal(numbers["available"]) == 7_000 - reserved
 
 
@@ -137,12 +137,12 @@ async def test_a_crossed_book_and_a_time_in_the_future_are_asked_again(desk: Des
     }
     for gate, kept in odd.items():
         await desk.market(**kept)
-        assert (await desk.admit(soon(desk))).accepted
-        assert (await desk.admit(soon(desk, entry_point="manual"))).accepted
+        assert (await desk.admit(bought(desk))).accepted
+        assert (await desk.admit(bought(desk, entry_point="manual"))).accepted
         fault = await desk.control.fault("server_error", BOOK, count=1000)
         for entry_point in ("test", "manual"):
             began = time.monotonic()
-            refused, _ = await decided(desk, soon(desk, entry_point=entry_point))
+            refused, _ = await decided(desk, bought(desk, entry_point=entry_point))
             assert refused.gate == gate, refused.sentence
             assert time.monotonic() - began < 5
         await desk.control.clear_faults(fault)
@@ -156,15 +156,15 @@ async def test_what_is_held_is_never_worth_what_it_once_cost(desk: Desk) -> None
     await desk.trade(symbol="ETH-USD", size="10", price="1")
     await desk.market("ETH-USD", price="1", at=datetime.now(UTC) - timedelta(days=30))
     fault = await desk.control.fault("server_error", BOOK, count=1000)
-    refused, numbers = await decided(desk, soon(desk))
+    refused, numbers = await decided(desk, bought(desk))
     assert (refused.gate, numbers["worth"]) == ("SKIP_POSITION_TOO_LARGE", "not known")
     assert "no fresh price of ETH-USD" in refused.sentence
     await desk.control.clear_faults(fault)
-    refused, numbers = await decided(desk, soon(desk, "0.1"))
+    refused, numbers = await decided(desk, bought(desk, "0.1"))
     assert (refused.gate, numbers["worth"]) == ("SKIP_POSITION_TOO_LARGE", "40000")
     # A fresh cached price is used before a requested one.
     await desk.market("ETH-USD", price="2000")
-    refused, numbers = await decided(desk, soon(desk, "0.1"))
+    refused, numbers = await decided(desk, bought(desk, "0.1"))
     assert numbers["worth"] == "30000"
 
 
@@ -172,16 +172,16 @@ async def test_losses_in_other_currencies_count_at_the_rate_of_their_close(desk:
     """Without a EUR rate: refused. With one, 400 EUR are 440 USD, and stay so; a hundredth of a bitcoin is 500."""
     await desk.balance("100000")
     await desk.trade("-400", symbol="BTC-EUR", price="40000")
-    refused, numbers = await decided(desk, soon(desk))
+    refused, numbers = await decided(desk, bought(desk))
     assert refused.gate == "SKIP_DAILY_LOSS_LIMIT"
     assert (numbers["pnl"], numbers["without_rate"]) == ("not known", "EUR")
     assert not await desk.value("SELECT count(*) FROM account_controls"), "what isn't known halts nobody"
 
     await desk.market("EUR-USD", price="1.1")
-    assert (await desk.admit(soon(desk))).accepted
+    assert (await desk.admit(bought(desk))).accepted
     assert await desk.value("SELECT quote_rate FROM trades WHERE symbol = 'BTC-EUR'") == Decimal("1.1")
     await desk.market("EUR-USD", price="2")
-    assert (await desk.admit(soon(desk))).accepted, "the rate is that of the close"
+    assert (await desk.admit(bought(desk))).accepted, "the rate is that of the close"
 
     await desk.trade("-0.001", symbol="ETH-BTC", price="0.06")
     assert await halt_if_lost_too_much(desk.pool, desk.policy) is False, "nobody has told the rate of BTC yet"
@@ -190,7 +190,7 @@ async def test_losses_in_other_currencies_count_at_the_rate_of_their_close(desk:
     assert Decimal(50_000) <= rate <= Decimal(50_001)
     await desk.trade("-10", symbol="ETH-USDC")
     assert await halt_if_lost_too_much(desk.pool, desk.policy, desk.venue)
-    refused, _ = await decided(desk, soon(desk))
+    refused, _ = await decided(desk, bought(desk))
     assert refused.gate == "SKIP_TRADING_HALTED"
     assert "have lost 500.0" in refused.sentence
 
@@ -203,11 +203,11 @@ async def test_a_rate_counts_in_the_currency_that_it_is_in(desk: Desk) -> None:
     assert await halt_if_lost_too_much(desk.pool, desk.policy, desk.venue) is False
     assert await desk.value("SELECT quote_rate FROM trades WHERE symbol = 'ETH-BTC'") == 50_000
     desk.policy = replace(desk.policy, currency="JPY", daily_loss_limit=Decimal(67_500))
-    refused, numbers = await decided(desk, soon(desk))
+    refused, numbers = await decided(desk, bought(desk))
     assert numbers.get("without_rate") == "BTC", refused.sentence
     await desk.market("BTC-JPY", price="7500000")
     assert await halt_if_lost_too_much(desk.pool, desk.policy)
-    refused, _ = await decided(desk, soon(desk))
+    refused, _ = await decided(desk, bought(desk))
     assert "have lost 67500.00" in refused.sentence
 
 
@@ -218,7 +218,7 @@ async def test_a_day_that_is_known_in_part_refuses_and_halts_nobody(desk: Desk) 
     await desk.trade("-600")
     await desk.trade("700", symbol="BTC-EUR", price="40000")
     assert await halt_if_lost_too_much(desk.pool, desk.policy, desk.venue) is False
-    refused, numbers = await decided(desk, soon(desk))
+    refused, numbers = await decided(desk, bought(desk))
     assert (refused.gate, numbers.get("without_rate")) == ("SKIP_DAILY_LOSS_LIMIT", "EUR"), refused.sentence
     assert "resume" in refused.sentence, "it says what a person may do"
     await desk.market("EUR-USD", price="0.1")
@@ -234,11 +234,11 @@ async def test_a_day_ends_at_midnight_in_utc_and_a_halt_does_not(desk: Desk) -> 
     closed = "UPDATE trades SET closed_at = date_trunc('day', now(), 'UTC') + $2::interval WHERE entry_key = $1"
     await desk.pool.execute(closed, key, timedelta(microseconds=-1))
     assert not await halt_if_lost_too_much(desk.pool, desk.policy)
-    assert (await desk.admit(soon(desk))).accepted
+    assert (await desk.admit(bought(desk))).accepted
     await desk.pool.execute(closed, key, timedelta())
     assert await halt_if_lost_too_much(desk.pool, desk.policy)
     await desk.pool.execute(closed, key, timedelta(microseconds=-1))
-    refused, _ = await decided(desk, soon(desk))
+    refused, _ = await decided(desk, bought(desk))
     assert refused.gate == "SKIP_TRADING_HALTED"
 
 
@@ -270,7 +270,7 @@ async def test_the_days_result_is_the_sum_of_what_is_known(desk: Desk) -> None:
                 await desk.pool.execute("UPDATE trades SET quote_rate = 50000 WHERE entry_key = $1", key)
                 expected += pnl * 50_000
         fault = await desk.control.fault("server_error", BOOK, count=1000)
-        admission = await desk.admit(soon(desk, entry_point="manual"))
+        admission = await desk.admit(bought(desk, entry_point="manual"))
         rows = await desk.pool.fetch(
             """SELECT g.numbers FROM gate_results g JOIN orders o USING (order_key)
                WHERE o.account = $1 AND g.gate = 'SKIP_DAILY_LOSS_LIMIT'""",
