@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Locator, expect
 
 from activities.ledger.recompute import repair_symbol
-from tests.support.api import VIEWER
+from tests.support.api import TRADER, VIEWER
 from tests.support.generated_ledger import write_ledger
 from tests.support.intents import limit_buy, market_buy
 from tests.support.page import NEEDS_BROWSER, PageDesk, SeenPage, page_desk
@@ -262,6 +262,22 @@ async def test_stops_are_moved_from_the_drawer(desk: PageDesk) -> None:
     await expect(part(seen, "why-held")).to_contain_text("Stops were moved by owner")
     # A refusal is an answer of 409, which browsers report in the console.
     assert [told for told in seen.complaints if "409" not in told] == []
+    await seen.context.close()
+
+
+async def test_a_drawer_follows_its_trade_until_it_is_closed(desk: PageDesk) -> None:
+    """While it is open a drawer says why the trade holds; once the trade is closed, by somebody else, why it sold and
+    what came of it, without a reload."""
+    key = await held(desk)
+    seen = await desk.open(path=f"#/trades?trade={key}")
+    await expect(part(seen, "why-held")).to_be_visible()
+    async with desk.api.program(TRADER) as trader:
+        answer = await trader.post(f"/api/trades/{key}/close", json={}, headers={"Idempotency-Key": f"close-{key}"})
+        assert answer.status_code == 200, answer.text
+    await expect(part(seen, "why-sold")).to_contain_text("by MANUAL")
+    await expect(part(seen, "result")).to_be_visible()
+    await expect(part(seen, "why-held")).to_have_count(0)
+    seen.assert_clean()
     await seen.context.close()
 
 
