@@ -349,6 +349,9 @@ class PositionView(Message):
     exit_legs: int = 0
     legs: int = Field(default=0, description="the highest number of its monitor's exits, refused ones included")
     working: tuple[str, ...] = Field(default=(), description="order keys of exits of its monitor's that have not ended")
+    told: tuple[str, ...] | None = Field(
+        default=None, description="those of them of which the exchange has told the final size, if not what it came to"
+    )
 
 
 class ProtectionView(Message):

@@ -119,6 +119,8 @@ class ExitSelling:
                 continue
             if child.id not in map(order_workflow_id, view.working) and workflow.patched(_CLAIMS_FIRST):
                 continue  # it is about to claim, or has just ended: what claims nothing is no end whose size is told
+            if view.told is not None and child.id not in map(order_workflow_id, view.told):
+                continue  # it claims less as more was refused for lack of funds: it is at work
             progress.note(view)
             progress.tell(f"only the final size of {reason} is known: the rest is sold at once")
             self._leave_behind(child)

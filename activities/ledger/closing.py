@@ -57,6 +57,10 @@ async def position_view(
                                 AND o.entry_point <> '{EntryPoint.MARKET_MAKER}'), 0) AS claims,
                array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
                         AND NOT o.finished AND o.entry_point = '{EntryPoint.EXIT}') AS working,
+               array(SELECT o.order_key FROM orders o JOIN attempts a USING (order_key)
+                      WHERE o.entry_key = t.entry_key AND o.role = 'EXIT' AND NOT o.finished
+                        AND o.entry_point = '{EntryPoint.EXIT}' AND a.live AND a.size > a.filled_size + o.open_claim
+                    ) AS told,
                {KEPT_BID} AS bid, {LEGS} AS legs
         FROM trades t WHERE t.entry_key = $1
         """,
@@ -80,6 +84,7 @@ async def position_view(
         exit_legs=row["exit_legs"],
         legs=row["legs"],
         working=tuple(row["working"]),
+        told=tuple(row["told"]),
     )
 
 

@@ -41,14 +41,16 @@ async def first_size(
     connection: Connection, intent: OrderIntent, claimable: Decimal, product: Product | None, price: Decimal | None
 ) -> Decimal:
     """The size (base) of an exit's first order, at most `claimable`: below what was refused of its trade lately; all
-    where nothing is left to search for, as what was in the way may be gone. Raises the database's errors.
+    where nothing is left to search for, or the books say that all is free, as what was in the way may be gone. Raises
+    the database's errors.
     """
     if intent.base_size is not None:
         return claimable
     refused = await _refused(connection, intent)
     if refused is None or not ZERO < refused <= claimable:
         return claimable
-    return smaller(claimable, refused, [await _by_books(connection, intent)], product, price) or claimable
+    books = await _by_books(connection, intent)
+    return claimable if books >= claimable else smaller(claimable, refused, [books], product, price) or claimable
 
 
 async def next_size(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from activities.ledger.validator import check_ledger
+from domain.exits import ExitReason
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy
 from tests.support.waiting import eventually
@@ -124,6 +125,62 @@ async def test_what_a_person_sold_at_the_market_keeps_nothing_else_from_being_so
     await in_journal(system, sold["order_id"])
     await system.price("47000")
     await until_sold(system, trade, "0.006", within=PATIENCE)
+
+
+async def test_an_exit_that_goes_on_for_less_is_not_taken_for_one_that_has_ended(system: TradingSystem) -> None:
+    """A soft stop's limit rests for what a person's sell leaves: as something else is told of the trade, no second exit
+    is begun beside it, which could only be refused, and the story doesn't say that its final size is known.
+    """
+    trade = await bought(system)
+    await reads(system, "failing")
+    other = await rests_a_sell(system)
+    await in_journal(system, other)
+    await system.price("48700")
+
+    async def rests() -> bool:
+        return any(item["status"] == "OPEN" for item in await sells(system, trade))
+
+    await eventually(rests, what="the soft stop rests for the smaller size")
+    refused = await refusals(system)
+    await trade.monitor.signal("position_changed")
+    await trade.until_looked()
+    assert (await trade.monitor_view()).exit_orders == 1
+    assert "only the final size" not in await trade.story()
+    assert await refusals(system) == refused
+    await system.control.cancel(other)
+    await system.control.clear_faults()
+    await system.price("46000")
+    assert (await trade.closed(within=60)).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
+
+
+async def test_what_a_persons_sell_has_freed_is_sold_with_the_next_order(system: TradingSystem) -> None:
+    """A target was refused for lack of funds and rests for less; then the person's sell ends, as the stream tells, and
+    no read works: the stop sells all that is free with one order, not half after half.
+    """
+    trade = await bought(system, rules=RULES.model_copy(update={"take_profit": Decimal("0.01")}))
+    await reads(system, "failing")
+    other = await rests_a_sell(system)
+    await in_journal(system, other)
+    await system.price("50600")
+
+    async def rests() -> bool:
+        return any(item["status"] == "OPEN" for item in await sells(system, trade))
+
+    await eventually(rests, what="the target rests for the smaller size")
+    await system.control.cancel(other)
+    await eventually(
+        lambda: system.value("SELECT status = 'CANCELLED' FROM attempts WHERE exchange_order_id = $1", other),
+        what="the journal has the end of the person's sell",
+    )
+    await system.price("46000")
+    await until_sold(system, trade, within=PATIENCE)
+    await system.control.clear_faults()
+    outcome = await trade.closed(within=60)
+    # In two on a busy machine, where the target isn't cancelled within half a second.
+    assert [item.size for item in outcome.exits] in ([Decimal("0.01")], [Decimal("0.004"), Decimal("0.006")])
+    assert {item.reason for item in outcome.exits} == {ExitReason.HARD_STOP}
+    await system.assert_books_agree()
 
 
 async def test_what_an_entry_still_fills_is_sold_beside_a_persons_sell(system: TradingSystem) -> None:
