@@ -2,8 +2,8 @@
 
 uvicorn itself waits for ever for the end of a request's headers. Here a connection that has not sent a whole request in
 time, or keeps sending after its answer, is closed, so that slow senders hold nothing for long. If all connections are
-in use, the one waiting longest without a request is closed, of the address with the most: idle connections in masses
-don't block real requests.
+in use, the one waiting longest without a request, or whose client does not read the answer, is closed, of the address
+with the most: idle connections in masses don't block real requests.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ class _Impatient(H11Protocol):
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     def _give_way(self) -> bool:
-        if self._waits():
+        """Whether it was closed: nothing is asked of it, or the client does not take what was answered."""
+        if self._waits() or self.flow.write_paused or self.transport.is_closing():
             self.transport.abort()
             return True
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from fastapi import APIRouter
+from starlette.responses import Response
 
 from tests.support.api import PASSWORD, TRADER, VIEWER, Api, api_on
 from web.api.sessions import Sessions
@@ -78,6 +80,48 @@ async def test_a_link_logs_in_once(api: Api) -> None:
     async with api.page() as page:
         session = (await page.http.get("/api/session")).json()
     assert (session["name"], session["role"], session["about"]["account"]) == ("owner", "trade", "main")
+
+
+async def test_a_link_logs_in_however_many_wrong_ones_were_opened(api: Api) -> None:
+    """Wrong links have to wait after some, which any page can bring about; the owner's own link works meanwhile."""
+    wrong = [(await api.http.get("/login", params={"token": "wrong"})).status_code for _ in range(8)]
+    assert (wrong[0], wrong[-1]) == (401, 429)
+    async with api.page() as page:
+        assert (await page.http.get("/api/session")).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["x/health?", "x/page/?", "{own}/health?", "{own}/health#", "{own}/page/x?"])
+async def test_a_path_in_the_host_opens_nothing(api: Api, host: str) -> None:
+    """What needs no log-in is decided by the address that is answered, not by what the Host header makes of it."""
+    own = api.origin.partition("://")[2]
+    answer = await api.http.get("/api/probe", headers={"Host": host.format(own=own)})
+    assert (answer.status_code, answer.json()["code"]) == (403, "FOREIGN_REQUEST")
+
+
+async def test_readers_that_do_not_read_lock_nobody_out() -> None:
+    """Clients without a log-in that ask for the page's files and never read them take every connection, and yet the
+    next request is answered: they are closed for it.
+    """
+    files = APIRouter()
+
+    @files.get("/page/x/large.js")
+    async def large() -> Response:
+        return Response(b"x" * 200_000)
+
+    async with api_on(page=files) as api, contextlib.AsyncExitStack() as closing:
+        request = f"GET /page/x/large.js HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n\r\n".encode()
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            client = closing.enter_context(contextlib.closing(socket.socket()))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", api.port))
+            await loop.sock_sendall(client, request * 60)
+            # Its first bytes have come: what follows is on its way, and more of it than is kept between the two.
+            assert await loop.sock_recv(client, 1)
+        for _ in range(3):
+            async with api.client() as http:
+                assert (await http.get("/health")).status_code == 200
 
 
 async def test_an_action_needs_origin_json_and_csrf(api: Api) -> None:

@@ -110,7 +110,7 @@ class Door:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here")
         request = Request(scope, receive)
-        guarded = _with_headers(send, private=request.url.path.startswith(("/api", "/login")))
+        guarded = _with_headers(send, private=scope["path"].startswith(("/api", "/login")))
         try:
             caller = self._let_in(request)
             if request.method not in _SAFE:
@@ -129,7 +129,8 @@ class Door:
 
     def _let_in(self, request: Request) -> Caller | None:
         """The caller; None where no log-in is needed. Raises Refused."""
-        method, path, reads = request.method, request.url.path, request.method in _SAFE
+        # The path that is routed: `request.url` is made with the Host header, which can hold a path of its own.
+        method, path, reads = request.method, request.scope["path"], request.method in _SAFE
         if reads and path == _ALIVE:
             return None
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

@@ -80,10 +80,12 @@ class _LogIn:
         self._failed = Tally("api_log_in_failed")
 
     def by_link(self, request: Request, token: str) -> Response:
-        """Raises Refused."""
-        link, keys = self._door.link, [f"link {self._door.address(request)}"]
-        self._door.failures.begin(keys)
+        """Links can't be guessed, so a valid one is accepted however often others at its address have failed: any page
+        could make a browser here open wrong ones. Raises Refused.
+        """
+        link = self._door.link
         if link is None or not link.take(token):
+            self._door.failures.begin([f"link {self._door.address(request)}"])
             self._failed.add("link", self._door.address(request))
             if "text/html" in request.headers.get("accept", ""):
                 # A person: the page says so, or shows itself where the link has logged in before.
@@ -94,7 +96,6 @@ class _LogIn:
                 "This link has been used or is not valid: the newest one is in the file page_link of the data "
                 "folder that `bottrader up` printed.",
             )
-        self._door.failures.succeeded(keys)
         _, cookie = self._open(request, link.user, Role.TRADE, "link")
         return RedirectResponse("/", 303, {"Set-Cookie": cookie})
 
@@ -102,10 +103,11 @@ class _LogIn:
         """The session and the header that sets its cookie. Raises Refused."""
         address = self._door.address(request)
         keys = [f"user {given.user} at {address}", f"address {address}"]
+        if self._waiting >= _WAITING:
+            # Before it is counted: it is not checked.
+            raise Refused(503, "BUSY", "Too many people are logging in at the same time: try again.", retry_after=1)
         self._door.failures.begin(keys)
         user = next((user for user in self._door.terms.users if user.name == given.user), None)
-        if self._waiting >= _WAITING:
-            raise Refused(503, "BUSY", "Too many people are logging in at the same time: try again.", retry_after=1)
         self._waiting += 1
         try:
             async with self._turn:
