@@ -29,7 +29,7 @@ __all__ = ["ExchangeProtection"]
 _SETTLE = 2.0
 """Wall seconds to wait for an entry to fill completely before its protection is placed or replaced."""
 _LOOK_AGAIN = 1.0
-_ASKED = 0.8
+_ASKED = 2.0
 """Wall seconds after which an order's workflow that was asked to cancel is asked again."""
 _LONGEST_PAUSE = 8.0
 _BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
@@ -40,6 +40,7 @@ _DUE_FIRST = "what is due goes before a protection that is being replaced"
 _ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
 _NOT_AGAIN = "a protection is not replaced again for a size that the exchange has not taken"
 _ASKED_ONCE = "a protection that was asked to leave a moment ago is not asked again"
+_HEARD = "the end of a protection is heard while it is asked to leave, and from the ledger"
 _SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
@@ -71,6 +72,8 @@ class ExchangeProtection:
         self._wanted = True
         self._news = False
         self._lowering = False
+        self._number: int | None = None
+        """The number among the trade's protective orders of the one that `_order` runs; None where that isn't known."""
         self._asked: tuple[str, datetime] | None = None
         """The order whose workflow was asked to cancel last, and when."""
         self._failures = 0
@@ -152,8 +155,7 @@ class ExchangeProtection:
         unless_due = unless_due and workflow.patched(_DUE_FIRST)
         while True:
             view = await self._view()
-            under_way = self._order is not None and not self._order.done()
-            if view.live is None and not under_way:
+            if view.live is None and not self._under_way(view):
                 return view
             waited = (workflow.now() - began).total_seconds()
             late = within is not None and waited >= within
@@ -165,9 +167,10 @@ class ExchangeProtection:
                 self._tell(f"cancelling the protection at the exchange first: {why}")
                 said = True
             self._lowering, self._news = True, False
+            had_ended = self._ended
             if not self._asked_just_now(view.live):
                 await self._cancel(view.live)
-            had_ended = self._ended
+            had_ended = self._ended and (had_ended or not workflow.patched(_HEARD))
             await wait_until(
                 lambda had_ended=had_ended: (  # type: ignore[misc]
                     self._news or (self._ended and not had_ended) or (unless_due and self._due())
@@ -175,6 +178,15 @@ class ExchangeProtection:
                 _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
                 "waiting for the end of the protection",
             )
+
+    def _under_way(self, view: ProtectionView) -> bool:
+        """Whether the order's workflow may still rest one, where nothing rests in the ledger: what that has recorded
+        has ended, even if its workflow has yet to say so.
+        """
+        if self._order is None or self._order.done():
+            return False
+        recorded = self._number is not None and view.used >= self._number
+        return not (recorded and workflow.patched(_HEARD))
 
     async def closed(self) -> None:
         """The trade is closed: no protection is needed any more."""
@@ -193,7 +205,7 @@ class ExchangeProtection:
             return
         self._lowering, self._stop = False, view.stop_price
         intent = self._intent(view)
-        if not await self._start_order(intent):
+        if not await self._start_order(intent, number=view.used + 1):
             # One with this number is on its way; the ledger will show it.
             await wait_until(self._due, _LOOK_AGAIN, "waiting until the protection is in the ledger")
             self._wanted = True
@@ -208,11 +220,11 @@ class ExchangeProtection:
                 self._failures, self._reported = 0, False
                 await self._trouble(over=True)
 
-    async def _start_order(self, intent: OrderIntent, *, again: bool = False) -> bool:
+    async def _start_order(self, intent: OrderIntent, *, number: int | None = None, again: bool = False) -> bool:
         order = await start_order_child(intent, again=again)
         if order is None:
             return False
-        self._order = order
+        self._order, self._number = order, number
         return True
 
     def _asked_just_now(self, live: OrderIntent | None) -> bool:

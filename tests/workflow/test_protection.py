@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from domain.exits import ExitReason, ExitRules
 from domain.ids import order_workflow_id
 from domain.messages import OrderIntent
@@ -68,6 +70,26 @@ async def test_a_stop_limit_rests_after_the_fill_and_leaves_before_an_exit(syste
         "SELECT protection_role AS role, state FROM orders WHERE protection_role IS NOT NULL ORDER BY received_at"
     )
     assert [(row["role"], row["state"]) for row in roles] == [("PRIMARY", "FILLED"), ("STOP_LOSS", "CANCELLED")]
+    await system.assert_books_agree()
+
+
+async def test_due_stops_go_on_with_the_end_of_their_protection(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever that end comes, also while its workflow is asked for it or has yet to complete, the stop hears of it: no
+    timer has to run out before the trade is sold.
+    """
+    trades = [await system.start(market_buy(system.account, "0.01", protection=STOP)) for _ in range(6)]
+
+    async def all_rest() -> bool:
+        return len(await resting(system)) == len(trades)
+
+    await eventually(all_rest, what="all are protected at the exchange")
+    monkeypatch.setattr("workflows.exit_monitor.PATIENCE", 3600.0)
+    monkeypatch.setattr("workflows.protection._LOOK_AGAIN", 3600.0)
+    await system.price("48000")
+    for trade in trades:
+        assert (await trade.closed()).exit_size == Decimal("0.01")
     await system.assert_books_agree()
 
 
