@@ -114,6 +114,7 @@ async def _list(settings: "Settings", which: str, symbol: str | None, limit: int
                 return await lists.ended_orders(ledger, account, symbol=name, after=place, limit=most)
             return await lists.every_order(ledger, account, symbol=name, after=place, limit=most)
 
-        filters = {"list": which, "symbol": name}
+        # Named as the API names its lists: a cursor is of one list and its filters.
+        filters = {"list": {"open": "open-orders", "executed": "executed-orders"}.get(which, which), "symbol": name}
         by = "ended_at" if which == "executed" else "received_at"
         return await read_page(after, filters, cursor, limit, (by, "order_key"))

@@ -90,7 +90,7 @@ async def _list(
         async def after(place: "Place | None", most: int) -> "list[Row]":
             return await trades_of(ledger, settings.account, closed=closed, symbol=name, after=place, limit=most)
 
-        filters = {"list": "trades", "state": state, "symbol": name}
+        filters = {"list": f"{state}-trades", "symbol": name}
         by = "closed_at" if closed else "opened_at"
         page = await read_page(after, filters, cursor, limit, (by, "entry_key"))
         is_open = {row["symbol"] for row in page.rows if row["state"] != "CLOSED"}
