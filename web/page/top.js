@@ -116,11 +116,13 @@ function Numbers() {
     : found.risks.length === 0 ? money("0", { currency, unit: true })
     : found.risks.map((/** @type {any} */ risk) => money(risk[what], { currency: risk.currency, unit: true })).join(" + ");
   const streak = today?.losses_in_a_row ?? null;
-  const most = today?.losses_in_a_row_limit ?? null;
+  // A limit of zero is switched off.
+  const most = today?.losses_in_a_row_limit || null;
+  const loss = Number(today?.loss_limit ?? 0) > 0 ? today?.loss_limit : null;
   const unprotected = found?.unprotected ?? null;
   return html`<div class=${`numbers ${stale.value ? "old" : ""}`} aria-label="The account in numbers">
     <${Figure} name="Net P&L today (UTC)" tip="Of trades closed today, after fees; behind it the loss at which entries stop" kind=${tone(today?.pnl)}>
-      ${money(today?.pnl, { currency, signed: true, unit: true })}${today?.loss_limit ? html`<small> limit ${money(negative(today.loss_limit), { currency })}</small>` : ""}
+      ${money(today?.pnl, { currency, signed: true, unit: true })}${loss ? html`<small> limit ${money(negative(loss), { currency })}</small>` : ""}
     <//>
     <${Figure} name="At risk" tip="What is lost if every open trade sells at its nearest stop, before fees">${of("at_risk")}<//>
     <${Figure} name="Exposure" tip="What the open trades are worth at the bid">${of("exposure")}<//>
