@@ -1,5 +1,7 @@
 """Temporal's Web UI and HTTP API on paper: the owner's page works, and everything else is refused."""
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -269,6 +271,38 @@ async def test_behind_a_proxy_the_ui_has_the_address_that_a_browser_shows(shown:
         assert await shown.cancel(gate.url, handle, Origin="https://bot.example:8443", **proxied) == 200
         async with shown.http.get(f"{gate.url}/api/v1/namespaces") as answer:
             assert answer.status == 200
+    finally:
+        await gate.stop()
+
+
+async def test_connections_in_masses_leave_the_process_its_files(shown: Shown) -> None:
+    """Beyond so many connections each further one is closed at once, and there is room again once they end."""
+    gate = UiGate(UiGateConfig(shown.server.upstream))
+    await gate.start()
+    port = urlsplit(gate.url).port
+    try:
+        async with contextlib.AsyncExitStack() as closing:
+            ends = []
+            for _ in range(300):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                closing.callback(writer.close)
+                ends.append(asyncio.create_task(reader.read()))
+
+            async def refused() -> bool:
+                return sum(end.done() for end in ends) >= 300 - 256
+
+            await eventually(refused)  # those that are not wait for their request to be sent
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+        async def served() -> bool:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with shown.http.get(f"{gate.url}/api/v1/settings") as answer:
+                    return answer.status == 200
+            return False
+
+        await eventually(served)
     finally:
         await gate.stop()
 

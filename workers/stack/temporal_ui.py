@@ -10,6 +10,7 @@ read; everything but GET needs the role trade. In live mode there is also a link
 session of twelve hours.
 """
 
+import asyncio
 import hmac
 import json
 import os
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import aiohttp
@@ -47,6 +48,8 @@ _COOKIE = "bottrader_ui"
 _SESSION = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _LARGEST_BODY = 4 * 2**20  # Temporal's own limit of a request
 _CONNECT_TIMEOUT_S = 5.0
+_MOST_CONNECTIONS = 256
+"""At a time. The gate is in the process that starts the others again, which needs open files of its own."""
 # Long polls for a history's next event last a minute; the browser or the server ends them.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
 _UNSHORTENED = "application/json+no-payload-shorthand"  # payloads as the UI's own server passes them
@@ -107,6 +110,13 @@ class UiGateConfig:
     origin: str | None = None
 
 
+class _Full(asyncio.Protocol):
+    """A connection that is one too many: it is closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
 @dataclass
 class _Logins:
     """Sessions of the gate's own link, and the next link's token."""
@@ -136,6 +146,7 @@ class UiGate:
         self._port = config.port
         self._logins = _Logins()
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._client: aiohttp.ClientSession | None = None
 
     @property
@@ -160,9 +171,15 @@ class UiGate:
         self._client = aiohttp.ClientSession(timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.config.host, self._port)
+        serve = self._runner.server
+        if serve is None:
+            raise RuntimeError("the gate has no server")
+
+        def one_more() -> asyncio.BaseProtocol:
+            return serve() if len(serve.connections) < _MOST_CONNECTIONS else _Full()
+
         try:
-            await site.start()
+            self._listening = await asyncio.get_running_loop().create_server(one_more, self.config.host, self._port)
         except OSError as error:
             await self.stop()
             raise UnreachableError(
@@ -170,11 +187,14 @@ class UiGate:
                 f"Port {self._port} for Temporal's Web UI can't be used ({os.strerror(error.errno or 0)}): stop what "
                 "listens there or choose another with --ui-port (0 = any free port).",
             ) from None
-        self._port = self._runner.addresses[0][1]
+        self._port = self._listening.sockets[0].getsockname()[1]
         self._write_link()
 
     async def stop(self) -> None:
         """Close the port and every connection."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
