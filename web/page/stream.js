@@ -29,6 +29,7 @@ let source = null;
 let heard = -Infinity;
 let away = -Infinity;
 let reads = 0; // of the lists; an older one that comes late is not taken
+let people = 0; // who were logged in one after another
 /** @type {Array<() => void> | null} changes that wait until the lists have arrived */
 let waiting = null;
 let summaryRead = -Infinity;
@@ -55,7 +56,8 @@ export function follow() {
 /** Nobody is logged in: nothing of the account stays in the page. */
 function forget() {
   disconnect();
-  reads += 1; // answers that are still to come are not taken
+  people += 1; // answers that are still to come are not taken
+  reads += 1;
   waiting = null;
   heard = -Infinity;
   batch(() => {
@@ -158,16 +160,19 @@ async function readLists() {
 /** @param {string} path @param {import("./state.js").Rows<any>} rows @param {number} own @param {object} [params] */
 async function readRows(path, rows, own, params = {}) {
   const first = !rows.loaded.peek();
+  const person = people;
+  // Where nothing is shown yet, an older answer is better than none: the newer read may fail.
+  const taken = () => person === people && (own === reads || !rows.loaded.peek());
   const found = await all(path, /** @type {any} */ (params), {
     first: first ? SCREEN : 1000,
     // At first each page is shown as it comes; later the old rows stay until all the new ones are there.
     onPage: (items) => {
-      if (own !== reads || !first) return;
+      if (!taken() || !first) return;
       if (rows.loaded.peek()) rows.apply({ changed: items });
       else rows.replace(items);
     },
   });
-  if (own === reads) rows.replace(found);
+  if (taken()) rows.replace(found);
 }
 
 async function readSummary() {
