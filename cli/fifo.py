@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -21,6 +22,9 @@ _SHOWN_LINES = 10
 _BUFFER = 1 << 20
 _PIECES_AT_ONCE = 10_000
 _LINES_BETWEEN_NOTES = 250_000
+_SECONDS_BETWEEN_NOTES = 10.0
+"""On a slow machine, or from a slow source, progress is printed by time."""
+_LINES_BETWEEN_LOOKS = 5_000
 
 fifo_app = typer.Typer(help="First in, first out: lots, cost and realised profit of fills.", no_args_is_help=True)
 
@@ -79,11 +83,15 @@ def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
     """The same lines; for a long file, progress is printed on stderr."""
 
     def many() -> Iterator[list[bytes]]:
-        source, read = iter(lines), 0
-        while some := list(islice(source, _LINES_BETWEEN_NOTES)):
+        source, read, noted, noted_at = iter(lines), 0, 0, time.monotonic()
+        piece = min(_LINES_BETWEEN_LOOKS, _LINES_BETWEEN_NOTES)
+        while some := list(islice(source, piece)):
             yield some
             read += len(some)
-            if len(some) == _LINES_BETWEEN_NOTES:
+            now = time.monotonic()
+            due = read - noted >= _LINES_BETWEEN_NOTES or now - noted_at >= _SECONDS_BETWEEN_NOTES
+            if len(some) == piece and due:
+                noted, noted_at = read, now
                 note(f"{read:,} lines read")
 
     return chain.from_iterable(many())

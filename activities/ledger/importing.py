@@ -15,6 +15,7 @@ is taken out of it in the same transaction.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from fifo.parsing import shown
 __all__ = ["ImportPlan", "ImportProgress", "SymbolImport", "SymbolPlan", "own_records_since", "plan_import"]
 
 _MANY = 1_000
-_BETWEEN_NOTES = 50_000
+_BETWEEN_NOTES, _SECONDS_BETWEEN_NOTES = 50_000, 10.0
 _SECONDS = 300.0
 
 # The first look of reconcile goes so far back before the first thing that the ledger did.
@@ -267,11 +268,14 @@ class ImportProgress:
     total: int
     say: Callable[[str], None] | None
     _count: int = 0
+    _noted_at: float = field(default_factory=time.monotonic)
 
     def add(self, count: int) -> None:
-        """Count this many more."""
-        before, self._count = self._count, self._count + count
-        if self.say and self.total >= _BETWEEN_NOTES and before // _BETWEEN_NOTES < self._count // _BETWEEN_NOTES:
+        """Count this many more; prints each 50,000, and each 10 s."""
+        before, self._count, now = self._count, self._count + count, time.monotonic()
+        due = before // _BETWEEN_NOTES < self._count // _BETWEEN_NOTES or now - self._noted_at >= _SECONDS_BETWEEN_NOTES
+        if self.say and self.total >= _BETWEEN_NOTES and due:
+            self._noted_at = now
             self.say(f"{self._count:,} of {self.total:,} fills are {self.done}")
 
     def begin(self, what: str) -> None:

@@ -107,6 +107,14 @@ def test_a_long_file_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().err.splitlines() == ["2 lines read", "4 lines read"]
 
 
+def test_a_slow_file_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where lines come slowly, progress is on stderr by time, long before the next round number of lines."""
+    monkeypatch.setattr(fifo_command, "_LINES_BETWEEN_LOOKS", 2)
+    monkeypatch.setattr(fifo_command, "_SECONDS_BETWEEN_NOTES", 0.0)
+    assert list(counted([b"1", b"2", b"3", b"4", b"5"])) == [b"1", b"2", b"3", b"4", b"5"]
+    assert capsys.readouterr().err.splitlines() == ["2 lines read", "4 lines read"]
+
+
 def test_nothing_in_nothing_out(tmp_path: Path) -> None:
     """An empty file is an empty history."""
     assert document(fifo_match(tmp_path, "-", given="")) == {"sells": [], "lots": [], "totals": {}}
