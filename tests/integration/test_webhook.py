@@ -313,7 +313,12 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
         handle = system.client.get_workflow_handle(f"order-{answer.order_key}")
         await handle.terminate("nobody will ever take it")
         # The workflow is deleted, the alert's own row is not: the same alert starts the same order again.
-        later = (await webhook.send(buy("slow"))).json()
+
+        async def decided() -> dict[str, object] | None:
+            said: dict[str, object] = (await webhook.send(buy("slow"))).json()
+            return said if said["decision"] != "deciding" else None
+
+        later = await eventually(decided, within=20, what="the same key has the order's decision")
         assert (later["decision"], later["order_key"], later["repeated"]) == ("admitted", answer.order_key, True)
         system._started.append(answer.order_key)
 
