@@ -15,6 +15,7 @@ __all__ = [
     "SYMBOL_LOCK",
     "Connection",
     "Pool",
+    "Record",
     "Statements",
     "account_transaction",
     "bounded_transaction",
@@ -29,6 +30,19 @@ __all__ = [
     "trade_transaction",
     "write_many",
 ]
+
+
+class Record(Protocol):
+    """A row by the names of its columns, as asyncpg returns it; a mapping serves, too.
+
+    Its values have the types of the statement's columns, which only PostgreSQL knows: hence `Any`.
+    """
+
+    def __getitem__(self, column: str, /) -> Any:
+        """The column's value. Raises KeyError."""
+
+    def keys(self) -> Iterable[str]:
+        """The columns' names."""
 
 
 class Statements(Protocol):

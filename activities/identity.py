@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import asyncpg
 
-from activities.database import Connection, Pool, Statements, lock_account
+from activities.database import Connection, Pool, Record, Statements, lock_account
 from activities.incidents import report_incident, resolve_incidents
 from domain.identity import (
     AccountIdentity,
@@ -260,7 +259,7 @@ async def _stamp(connection: Statements, brought: Brought, *, holds_something: b
     return stamped
 
 
-def _ledger_of(row: Any) -> LedgerIdentity:
+def _ledger_of(row: Record) -> LedgerIdentity:
     names = Names(
         row["namespace"], row["orders_queue"], row["streams_queue"], row["watchers_queue"], row["strategy_queue"]
     )

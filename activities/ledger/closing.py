@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, bounded_transaction, lock_order, lock_symbol, lock_trade
+from activities.database import Connection, Pool, Record, bounded_transaction, lock_order, lock_symbol, lock_trade
 from activities.incidents import report_past
 from activities.interfaces.orders import TradeKey
 from activities.ledger.known_bids import KEPT_BID
@@ -182,7 +182,7 @@ async def free_what_is_unsold(
 
 
 async def finish_order(
-    connection: Connection, order: Any, state: OrderState, *, refusal: str | None = None, sentence: str = ""
+    connection: Connection, order: Record, state: OrderState, *, refusal: str | None = None, sentence: str = ""
 ) -> None:
     """No attempt will follow: release what was reserved or claimed, tell the trade. The order's rows are held."""
     writes: Writes = {"finish": {"state": state.value, "refusal": refusal, "sentence": sentence or None}}
@@ -320,7 +320,7 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
     return _outcome(trade, exits)
 
 
-def _outcome(trade: Any, exits: Any) -> TradeOutcome:
+def _outcome(trade: Record, exits: Any) -> TradeOutcome:
     opened, closed = trade["opened_at"], trade["closed_at"]
     return TradeOutcome(
         entry_key=trade["entry_key"],

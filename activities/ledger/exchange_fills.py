@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from activities.database import Connection, Pool, lock_symbol, write_many
+from activities.database import Connection, Pool, Record, lock_symbol, write_many
 from activities.incidents import report_incident, report_once
 from activities.ledger.lots import rematch_from, unmatch_from
 from activities.ledger.rows import totals_of
@@ -113,7 +113,7 @@ async def _replace_together(pool: Pool, account: str, symbol: str, lists: Mappin
 class _Replacement:
     """An order whose executions are complete: its attempt, its derived fills, and the executions not yet in."""
 
-    attempt: Any
+    attempt: Record
     derived: Sequence[Any]
     missing: Sequence[VenueFill]
     rest: Totals
@@ -268,7 +268,7 @@ UPDATE trade_exits x
 """
 
 
-async def _correct(connection: Connection, account: str, attempt: Any, delta: Totals) -> None:
+async def _correct(connection: Connection, account: str, attempt: Record, delta: Totals) -> None:
     """The exchange's executions are authoritative for value and fees; every total is corrected."""
     values: tuple[Decimal, ...] = (delta.value, delta.quote_fees, delta.base_fees)
     columns = "filled_value = filled_value + $2, quote_fees = quote_fees + $3, base_fees = base_fees + $4"

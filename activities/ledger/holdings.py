@@ -15,10 +15,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import domain.adoption
-from activities.database import Connection, Pool, Statements, lock_symbol, lock_trade
+from activities.database import Connection, Pool, Record, Statements, lock_symbol, lock_trade
 from activities.incidents import report_incident
 from domain.adoption import AdoptedSale
 from domain.balances import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
@@ -402,7 +401,7 @@ async def _lock_trades(connection: Connection, account: str, base: str) -> None:
         await lock_trade(connection, row["entry_key"])
 
 
-def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
+def _open_quantity(row: Record, opened_at: datetime) -> OpenQuantity:
     bought = tuple(zip(row["bought_when"], row["bought"], strict=True))
     return OpenQuantity(row["entry_key"], opened_at, row["remaining"], row["claimed"], row["adopted"], bought)
 

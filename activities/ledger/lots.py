@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from activities.database import Connection
+from activities.database import Connection, Record
 from activities.ledger.writes import AllocationWrite, Writes
 from domain.money import ZERO, divide, plain
 from domain.orders import Side
@@ -63,7 +63,7 @@ UPDATE fills SET lot_remaining = new.remaining FROM unnest($3::bigint[], $4::num
 """
 
 
-def fill_record(row: Any) -> FillRecord:
+def fill_record(row: Record) -> FillRecord:
     """A row of FILL_COLUMNS as a fill for matching."""
     return FillRecord(
         fill_id=row["id"],

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import structlog
 
-from activities.database import Pool, Statements, lock_symbol
+from activities.database import Pool, Record, Statements, lock_symbol
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.bookings import Booking, LedgerState, book, ledger_state_of
@@ -181,7 +180,7 @@ class LedgerWriter:
         except LookupError as problem:
             raise UnknownAttemptError(*problem.args) from problem
 
-    def _remember(self, order_key: str, row: Any, cover: Decimal | None) -> None:
+    def _remember(self, order_key: str, row: Record, cover: Decimal | None) -> None:
         if cover is None or row["state"] is None:
             return
         self._known[order_key] = _Known(ledger_state_of(row["state"]), row["mark"], cover)
@@ -228,7 +227,7 @@ class LedgerWriter:
             result = result.model_copy(update={"entry_final": True})
         return result
 
-    async def _contradiction(self, known: Any, order: VenueOrder) -> RecordResult:
+    async def _contradiction(self, known: Record, order: VenueOrder) -> RecordResult:
         """Why the exchange's id belongs to another order of the ledger; nothing is guessed."""
         if (known["side"], known["symbol"]) != (order.side, order.symbol):
             differs = (
@@ -293,7 +292,7 @@ def _missing_time(order: VenueOrder) -> datetime:
     raise ValueError(f"order {order.exchange_order_id} has no time")
 
 
-def _with_trade(result: RecordResult, row: Any) -> RecordResult:
+def _with_trade(result: RecordResult, row: Record) -> RecordResult:
     return result.model_copy(
         update={
             "trade_remaining": row["remaining"],

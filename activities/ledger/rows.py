@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypedDict
 
+from activities.database import Record
 from domain.orders import AttemptStatus, Report, Totals
 
 __all__ = [
@@ -123,7 +124,7 @@ class SoldTradeRow(TypedDict):
     rules: Mapping[str, object]
 
 
-def totals_of(row: TotalsRow) -> Totals:
+def totals_of(row: TotalsRow | Record) -> Totals:
     """An order's or attempt's totals."""
     return Totals(row["filled_size"], row["filled_value"], row["quote_fees"], row["base_fees"])
 

@@ -16,7 +16,7 @@ import structlog
 from temporalio.exceptions import ApplicationError
 
 from activities.crash_points import crash_at
-from activities.database import Pool
+from activities.database import Pool, Record
 from activities.heartbeat import alive
 from activities.interfaces.orders import CancelAttempt, LookUp, PlaceAttempt
 from activities.ledger.record import LedgerWriter, update_of
@@ -200,7 +200,7 @@ class AttemptCommands:
             )
         return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="not among the exchange's orders yet")
 
-    async def _find(self, row: Any) -> tuple[VenueOrder | None, StatusSource]:
+    async def _find(self, row: Record) -> tuple[VenueOrder | None, StatusSource]:
         exchange = self._venue.exchange
         if row["exchange_order_id"]:
             return await exchange.order(row["exchange_order_id"]), StatusSource.ORDER_HISTORY
@@ -208,7 +208,7 @@ class AttemptCommands:
         found = await exchange.find_order(row["client_order_id"], row["symbol"], since)
         return found, StatusSource.ORDER_HISTORY
 
-    async def _send_again(self, row: Any) -> ResolveAnswer | None:
+    async def _send_again(self, row: Record) -> ResolveAnswer | None:
         """Where a repeated id is answered with the first order, the identical body either finds it or places it. So
         does another body of an exit that the exchange refuses as it is (`activities.orders.resends`).
 
@@ -228,7 +228,7 @@ class AttemptCommands:
                 row = {**row, "body": plan.body, "size": plan.size, "limit_price": plan.limit_price}
         return None
 
-    async def _sent_again(self, row: Any) -> ResolveAnswer | None:
+    async def _sent_again(self, row: Record) -> ResolveAnswer | None:
         """Send an attempt's body once more. Raises CommandRefused where the exchange says no to it."""
         exchange = self._venue.exchange
         if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
@@ -256,7 +256,7 @@ class AttemptCommands:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="sent again, without an answer")
         return await self._taken(row, answer)
 
-    async def _taken(self, row: Any, answer: SubmitAnswer) -> ResolveAnswer | None:
+    async def _taken(self, row: Record, answer: SubmitAnswer) -> ResolveAnswer | None:
         """The exchange has the order, by its answer to a repeated id. How it stands it is asked, but not waited for."""
         # The echo shows the new request, whatever the first one was: the order itself is believed.
         try:
@@ -278,7 +278,7 @@ class AttemptCommands:
         )
         return ResolveAnswer(verdict=ResolveVerdict.FOUND, update=update, sentence="sent again, and taken")
 
-    async def _answer_found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
+    async def _answer_found(self, row: Record, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
         await self._pool.execute(
             """INSERT INTO raw_facts
                       (account, source, kind, symbol, exchange_order_id, client_order_id, body, routed_at)

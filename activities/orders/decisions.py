@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.commands import accepted
-from activities.database import STALLED_MS, Connection, Statements
+from activities.database import STALLED_MS, Connection, Record, Statements
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.commands import CommandKind, asked_by
@@ -381,7 +381,7 @@ def _of_intent(intent: OrderIntent) -> dict[str, Any]:
     }
 
 
-def _view_of(row: Any) -> AttemptView:
+def _view_of(row: Record) -> AttemptView:
     return AttemptView(
         number=row["number"],
         status=AttemptStatus(row["status"]),
@@ -426,7 +426,7 @@ async def store_gates(connection: Connection, order_key: str, attempt: int, resu
     )
 
 
-def plan_of(row: Any) -> AttemptPlan:
+def plan_of(row: Record) -> AttemptPlan:
     """The stored attempt as what `place` sends."""
     return AttemptPlan(
         number=row["number"],

@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import asyncpg
 
-from activities.database import Connection, Pool, Statements, account_transaction
+from activities.database import Connection, Pool, Record, Statements, account_transaction
 from activities.ledger.balances import keep_balances
 from activities.ledger.holdings import coins, is_coin
 from activities.orders.admission_sql import ENDED_SINCE, ENTRY_FACTS, HOLD_TURN
@@ -262,7 +261,7 @@ class EntryAdmissions:
             for entry, answer in zip(entries, answers, strict=True)
         ]
 
-    async def _decide_one(self, read: _Read, entry: Entry, row: Any) -> Decided | _Asking:
+    async def _decide_one(self, read: _Read, entry: Entry, row: Record) -> Decided | _Asking:
         """The decision on one entry beside those that are admitted with it, or what has to be asked for first."""
         intent, policy = entry.intent, read.policy
         market = entry.market or MarketFacts(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
@@ -301,7 +300,7 @@ class EntryAdmissions:
         return (await coins(connection, account, datetime.now(UTC), quote))[quote] if traded else None
 
     async def _asking(
-        self, connection: Statements, entry: Entry, row: Any, facts: Facts, results: Sequence[GateResult]
+        self, connection: Statements, entry: Entry, row: Record, facts: Facts, results: Sequence[GateResult]
     ) -> _Asking | None:
         """What has to be asked for before an entry is refused; None: it is decided."""
         last = results[-1]

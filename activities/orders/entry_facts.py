@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
+from activities.database import Record
 from activities.orders.limits import results_of
 from activities.orders.touches import is_fresh, says_something
 from activities.policy import Policy
@@ -77,7 +77,7 @@ def disabled_why(symbol: str, policy: Policy) -> str:
 def facts_of(
     entry: Entry,
     market: MarketFacts,
-    row: Any,
+    row: Record,
     policy: Policy,
     standing: Standing,
     prices: Mapping[str, Decimal],
@@ -122,7 +122,7 @@ def facts_of(
 
 
 def _worth_of(
-    symbol: str, market: MarketFacts, row: Any, policy: Policy, prices: Mapping[str, Decimal]
+    symbol: str, market: MarketFacts, row: Record, policy: Policy, prices: Mapping[str, Decimal]
 ) -> tuple[Decimal | None, Decimal, tuple[str, ...]]:
     """What open trades of the symbol are worth, what those of others, and the symbols of which no price is known."""
     unpriced: list[str] = []
@@ -142,12 +142,12 @@ def _worth_of(
     return held, others, tuple(unpriced)
 
 
-def _halted_by(row: Any) -> str:
+def _halted_by(row: Record) -> str:
     """By whom entries are halted, and why if that was said."""
     return ": ".join(part for part in (row["halted_by"] or "an unknown person", row["halted_why"]) if part)
 
 
-def _with_change(market: MarketFacts, row: Any, product: Product | None, policy: Policy) -> MarketFacts:
+def _with_change(market: MarketFacts, row: Record, product: Product | None, policy: Policy) -> MarketFacts:
     """The 24-hour change as it is kept for all, if that is fresh; else as the product's rules had it a minute ago."""
     kept = row["change_24h"]
     of_product = product.change_24h if product else None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Pool, Statements, lock_account
+from activities.database import Pool, Record, Statements, lock_account
 from activities.orders.controls import turn_locked
 from activities.policy import Policy
 from activities.venue import Venue
@@ -119,7 +119,7 @@ def own_currency(policy: Policy) -> tuple[list[str], str]:
     return list(own_names(policy.currency)), f"-{policy.currency}"
 
 
-def results_of(row: Any) -> Results:
+def results_of(row: Record) -> Results:
     """The three columns as `domain` wants them."""
     return Results(row["day_pnl"], losing_streak(row["last_pnls"]), tuple(sorted(set(row["day_unpriced"]))))
 
@@ -196,5 +196,5 @@ async def _look(connection: Statements, policy: Policy) -> Any:
     return await connection.fetchrow(_LOOK, policy.account, policy.losing_streak, *own_currency(policy))
 
 
-def _breach(row: Any, policy: Policy) -> LimitBreach | None:
+def _breach(row: Record, policy: Policy) -> LimitBreach | None:
     return None if row["halted"] else breach_of(results_of(row), policy.daily_loss_limit, policy.losing_streak)

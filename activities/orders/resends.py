@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
-from activities.database import Connection, Pool, bounded_transaction
+from activities.database import Connection, Pool, Record, bounded_transaction
 from activities.orders.decisions import Decisions, plan_of
 from activities.orders.funds import size_again
 from activities.orders.touches import EXIT_ASKS_SECONDS, Touches
@@ -47,7 +46,7 @@ class Resends:
         self._decisions = decisions
         self._touches = touches
 
-    async def instead(self, row: Any, code: str) -> AttemptPlan | None:
+    async def instead(self, row: Record, code: str) -> AttemptPlan | None:
         """What replaces the body of an attempt (`row`) whose sending again was refused with `code`, committed; None if
         nothing would be taken instead, or it is known by now. Raises the database's errors.
         """
@@ -77,7 +76,7 @@ class Resends:
             return None
         return await self._venue.available(base_of(intent.symbol), within=EXIT_ASKS_SECONDS, due=True)
 
-    async def _draft(self, intent: OrderIntent, product: Product | None, row: Any) -> Draft:
+    async def _draft(self, intent: OrderIntent, product: Product | None, row: Record) -> Draft:
         """The attempt's form as it was, or as the product takes it now."""
         if intent.protection_role is not None:
             return protecting(intent)
@@ -92,7 +91,7 @@ class Resends:
         draft: Draft,
         size: Decimal,
         product: Product | None,
-        row: Any,
+        row: Record,
     ) -> AttemptPlan | None:
         rest = remainder(replace(draft, base_size=size), size, product)
         if rest is None:

@@ -21,6 +21,7 @@ import asyncpg
 from activities.database import (
     Connection,
     Pool,
+    Record,
     coin_transaction,
     lock_trade,
     symbol_transaction,
@@ -127,7 +128,7 @@ class SellAdmissions:
             SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key, *command
         )
 
-    async def _decided_before(self, connection: Connection, intent: OrderIntent, found: Any) -> Admission | None:
+    async def _decided_before(self, connection: Connection, intent: OrderIntent, found: Record) -> Admission | None:
         """The stored decision, or that quotes are to be taken away first; None if it is to be decided now."""
         if found["existing"]:
             return await self._decisions.stored(connection, intent)
@@ -140,7 +141,7 @@ class SellAdmissions:
         self,
         intent: OrderIntent,
         asked: _Asked,
-        found: Any,
+        found: Record,
         claimed: Decimal | None,
         *,
         why: str = "",

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import structlog
 from temporalio import activity
@@ -24,6 +23,7 @@ from activities.crash_points import crash_at
 from activities.database import (
     Connection,
     Pool,
+    Record,
     account_transaction,
     bounded_transaction,
     lock_order,
@@ -212,7 +212,7 @@ class TradingActivities(OrderActivities):
         return plan
 
     async def _next_of_entry(
-        self, intent: OrderIntent, order: Any, product: Product, request: NextAttempt
+        self, intent: OrderIntent, order: Record, product: Product, request: NextAttempt
     ) -> AttemptPlan | None:
         """An entry is held to what may have changed since its admission, on a fresh book, before each attempt.
 
@@ -251,7 +251,7 @@ class TradingActivities(OrderActivities):
         raise ApplicationError(refusal.sentence, refusal.gate, type="ENTRY_STOPPED", non_retryable=True)
 
     async def _redraft_resting(
-        self, intent: OrderIntent, order: Any, product: Product, number: int
+        self, intent: OrderIntent, order: Record, product: Product, number: int
     ) -> tuple[Draft, MarketFacts]:
         """`domain.drafting.rests_again`, and the market that its gates go by."""
         attempt = client_order_id(intent.order_key, number)
@@ -263,7 +263,9 @@ class TradingActivities(OrderActivities):
             market = await self._touches.market(intent.symbol, asks_for=asks_for)
         return rests_again(intent, order["limit_price"], quote, product), market
 
-    async def _redraft(self, intent: OrderIntent, order: Any, product: Product, request: NextAttempt) -> Draft | None:
+    async def _redraft(
+        self, intent: OrderIntent, order: Record, product: Product, request: NextAttempt
+    ) -> Draft | None:
         """What follows of a sell that is no due stop's; None for a profit exit that doesn't hold any more, or of which
         nobody knows.
         """
