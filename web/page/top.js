@@ -115,6 +115,9 @@ function Numbers() {
     !found?.risks ? NONE
     : found.risks.length === 0 ? money("0", { currency, unit: true })
     : found.risks.map((/** @type {any} */ risk) => money(risk[what], { currency: risk.currency, unit: true })).join(" + ");
+  // What has no price is in neither sum, so it is said beside them.
+  const without = (found?.risks ?? []).reduce((/** @type {number} */ sum, /** @type {any} */ risk) => sum + risk.unpriced, 0);
+  const unpriced = without ? html`<small> without ${without} of no known price</small>` : "";
   const streak = today?.losses_in_a_row ?? null;
   // A limit of zero is switched off.
   const most = today?.losses_in_a_row_limit || null;
@@ -124,8 +127,8 @@ function Numbers() {
     <${Figure} name="Net P&L today (UTC)" tip="Of trades closed today, after fees; behind it the loss at which entries stop" kind=${tone(today?.pnl)}>
       ${money(today?.pnl, { currency, signed: true, unit: true })}${loss ? html`<small> limit ${money(negative(loss), { currency })}</small>` : ""}
     <//>
-    <${Figure} name="At risk" tip="What is lost if every open trade sells at its nearest stop, before fees">${of("at_risk")}<//>
-    <${Figure} name="Exposure" tip="What the open trades are worth at the bid">${of("exposure")}<//>
+    <${Figure} name="At risk" tip="What is lost if every open trade sells at its nearest stop, before fees">${of("at_risk")}${unpriced}<//>
+    <${Figure} name="Exposure" tip="What the open trades are worth at the bid">${of("exposure")}${unpriced}<//>
     <${Figure} name="Losses in a row" tip="Closed trades that lost, one after another; behind the limit entries stop" kind=${streak !== null && most !== null && streak >= most ? "down" : ""}>
       ${streak ?? NONE}${most === null ? "" : `/${most}`}
     <//>
