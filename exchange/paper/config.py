@@ -12,7 +12,19 @@ from exchange.paper.faults import Fault
 from exchange.paper.fills import BASE, OPTIMISTIC, FillRule
 from exchange.paper.numbers import plain
 
-__all__ = ["DEFAULT_VOLATILITY", "LIVE_REST", "LIVE_URL", "Generated", "Live", "PaperConfig", "PriceFile", "check"]
+__all__ = [
+    "COINBASE",
+    "DEFAULT_VOLATILITY",
+    "LIVE_REST",
+    "LIVE_URL",
+    "Generated",
+    "Live",
+    "PaperConfig",
+    "PriceFile",
+    "check",
+]
+
+COINBASE = "coinbase"
 
 DEFAULT_VOLATILITY = 0.0006
 LIVE_URL = "wss://advanced-trade-ws.coinbase.com"
@@ -86,6 +98,8 @@ class PaperConfig:
     the shortest times between two messages of a product on market_trades and level2 (0: at once).
     """
 
+    venue: str = COINBASE
+    """The exchange whose protocol it speaks."""
     host: str = "127.0.0.1"
     rest_port: int = 0
     stream_port: int = 0
@@ -97,6 +111,8 @@ class PaperConfig:
     balances: Mapping[str, Decimal] = field(default_factory=lambda: {"USD": Decimal(100_000)})
     maker_fee: Decimal = Decimal("0.004")
     taker_fee: Decimal = Decimal("0.006")
+    product_fees: Mapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    """Maker and taker rates of products that have their own, as fractions."""
     private_rate: int = 30
     public_rate: int = 10
     connection_rate: int = 8

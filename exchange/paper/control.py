@@ -7,21 +7,20 @@ exchange's own records. It answers after every consequence has been written to t
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 
 import orjson
 from aiohttp import web
 
-from exchange.paper.coinbase import render
-from exchange.paper.coinbase.stream import SENT_CHANNELS, STREAM_PATHS, PaperStreams
 from exchange.paper.control_access import guard
 from exchange.paper.errors import ApiError, PaperError, Refusal
-from exchange.paper.faults import FaultKind, read_fault, require_reachable
+from exchange.paper.faults import FaultKind, read_fault
 from exchange.paper.market import Market
 from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
 from exchange.paper.venue import PaperVenue
+from exchange.paper.wire import Wire
 
 __all__ = ["ControlServer"]
 
@@ -37,14 +36,12 @@ _LONGEST_LATENCY = 86_400.0
 class ControlServer:
     """Routes of the control interface; `application` is the aiohttp application."""
 
-    def __init__(
-        self, venue: PaperVenue, market: Market, streams: PaperStreams, requests: Sequence[str], *, token: str
-    ) -> None:
+    def __init__(self, venue: PaperVenue, market: Market, wire: Wire, *, token: str) -> None:
         self._venue = venue
         self._engine = venue.engine
         self._market = market
-        self._streams = streams
-        self._requests = requests
+        self._wire = wire
+        self._streams = wire.streams
         posts: dict[str, Callable[[Body], object]] = {
             "/price": self._price,
             "/trade": self._trade,
@@ -63,6 +60,7 @@ class ControlServer:
             "/skew": self._skew,
             "/faults": self._add_fault,
             "/sockets": self._sockets,
+            **wire.controls(),
         }
         gets: dict[str, Callable[[], object]] = {
             "/state": self._state,
@@ -170,7 +168,10 @@ class ControlServer:
         price = _number(body, "price") if body.get("price") is not None else None
         order_id = str(body.get("order_id"))
         self._engine.force_fill(order_id, _number(body, "size"), price)
-        return {"order": render.rest_order(self._engine.orders[order_id], self._venue.portfolio_id)}
+        return self._shown(order_id)
+
+    def _shown(self, order_id: str) -> object:
+        return {"order": self._wire.order(self._engine.orders[order_id])}
 
     def _order(self, body: Body) -> object:
         """A manual order, as from the exchange's own app: no client order id of the system's."""
@@ -184,7 +185,7 @@ class ControlServer:
             configuration,
             source="RETAIL_SIMPLE",
         )
-        return {"order": render.rest_order(order, self._venue.portfolio_id)}
+        return self._shown(order.order_id)
 
     def _cancel(self, body: Body) -> object:
         """A person's cancel in the exchange's own app, not a client's. With a `reason` it is the exchange's own."""
@@ -238,12 +239,12 @@ class ControlServer:
     def _accept(self, body: Body) -> object:
         order_id = self._known(body)
         self._engine.activate(order_id)
-        return {"order": render.rest_order(self._engine.orders[order_id], self._venue.portfolio_id)}
+        return self._shown(order_id)
 
     def _finish_cancel(self, body: Body) -> object:
         order_id = self._known(body)
         self._engine.finish_cancel(order_id)
-        return {"order": render.rest_order(self._engine.orders[order_id], self._venue.portfolio_id)}
+        return self._shown(order_id)
 
     def _known(self, body: Body) -> str:
         order_id = str(body.get("order_id"))
@@ -257,7 +258,7 @@ class ControlServer:
 
     def _add_fault(self, body: Body) -> object:
         fault = read_fault(body)
-        require_reachable(fault, self._requests, SENT_CHANNELS, STREAM_PATHS, self._engine.books)
+        self._wire.require_reachable(fault, self._engine.books)
         if fault.kind is FaultKind.REST_LAGGING:
             self._venue.lag()
         return {"fault_id": self._venue.faults.add(fault, time.monotonic()).fault_id}
@@ -290,17 +291,10 @@ class ControlServer:
         }
 
     def _orders(self) -> object:
-        return {
-            "orders": [render.rest_order(order, self._venue.portfolio_id) for order in self._engine.orders.values()]
-        }
+        return {"orders": [self._wire.order(order) for order in self._engine.orders.values()]}
 
     def _fills(self) -> object:
-        return {
-            "fills": [
-                {**render.rest_fill(fill, self._venue.portfolio_id), "client_order_id": fill.client_order_id}
-                for fill in self._engine.fills
-            ]
-        }
+        return {"fills": [self._wire.fill(fill) for fill in self._engine.fills]}
 
     def _balances(self) -> object:
         return {

@@ -2,8 +2,9 @@
 
 Rules
 - Money is exact: value = price x size, commission = value x rate, never rounded, so cumulative figures add up.
-- A buy pays its commission in quote on top; a sell's comes off its proceeds. A market buy by `quote_size` spends at
-  most that much, commission included (`size_inclusive_of_fees`), with `fractional` all of it but a dust of 1e-16.
+- A buy pays its commission in quote on top (or in base, off what it buys: `Habits`); a sell's comes off its proceeds.
+  A market buy by `quote_size` spends at most that much, commission included (`size_inclusive_of_fees`), with
+  `fractional` all of it but a dust of 1e-16.
 - A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then
   time, within the size traded.
 - The account never trades with itself: a resting order that its own taker would hit is cancelled first.
@@ -14,7 +15,6 @@ Rules
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +23,14 @@ from decimal import Decimal
 from exchange.paper.book import RestingBook
 from exchange.paper.checks import check_edited, check_prices, check_size, check_stop, check_tradable
 from exchange.paper.errors import ApiError, PaperError, Refusal
-from exchange.paper.matching import Fees, Liquidity, Listener, Matcher
+from exchange.paper.matching import Matcher
 from exchange.paper.numbers import ONE, ZERO, floor_to, plain
 from exchange.paper.orders import Order, OrderTerms, PaperFill, PaperOrderKind, Side, Status, TimeInForce, read_terms
 from exchange.paper.products import PaperProduct
+from exchange.paper.rules import Fees, Habits, Liquidity, Listener
 from exchange.paper.wallet import WalletBalance
 
-__all__ = ["Engine", "Estimate", "Fees", "Liquidity", "Listener"]
+__all__ = ["Engine", "Estimate", "Fees", "Habits", "Liquidity", "Listener"]
 
 _UNBOUNDED = Decimal("Infinity")
 
@@ -67,8 +68,12 @@ class Engine(Matcher):
         source: str = "RETAIL_ADVANCED",
         activate: bool = True,
         waiting: Status = Status.PENDING,
+        fee_currency: str = "",
+        details: Mapping[str, object] | None = None,
     ) -> Order:
         """Accept an order and, with `activate`, bring it to the market at once (else it waits in state `waiting`).
+
+        `fee_currency` is that of its commissions, "" for the venue's default; `details` are kept with the order.
 
         Raises `Refusal` if the venue would refuse it; then nothing has changed. The caller first looks up repeated
         client order ids in `by_client_id`.
@@ -78,6 +83,9 @@ class Engine(Matcher):
         self._check(book, side, terms)
         child_terms = self._check_attached(book, side, attached) if attached else None
         order = self._new(client_order_id, book, side, terms, configuration, source)
+        if fee_currency:
+            order.fee_currency = "" if fee_currency == book.product.quote else fee_currency
+        order.details = details or {}
         order.status = waiting
         self._reserve(order, book)
         self._register(order)
@@ -105,7 +113,7 @@ class Engine(Matcher):
         return self._estimate(order, book)
 
     def _estimate(self, order: Order, book: RestingBook) -> Estimate:
-        rate = self._reserve_rate(order.terms)
+        rate = self._reserve_rate(order)
         if order.limit_price is not None:
             value = order.remaining * order.limit_price
             return Estimate(order.remaining, value, value * rate, order.limit_price)
@@ -204,7 +212,8 @@ class Engine(Matcher):
         if order.terms.post_only and self._would_cross(order.side, price, book):
             raise Refusal("INVALID_EDITED_PRICE", "A post-only order would trade at that price.")
         left = size - order.filled_size
-        needed = left * price * (ONE + self._reserve_rate(order.terms)) if order.side is Side.BUY else left
+        fee = self._on_top(order, self._reserve_rate(order))
+        needed = left * price * (ONE + fee) if order.side is Side.BUY else left
         if needed - order.hold > self.wallet[self._paying(order)].available:
             raise Refusal("INSUFFICIENT_FUND", "Not enough available balance for the edited order.")
         return needed
@@ -379,7 +388,7 @@ class Engine(Matcher):
                 )
         seq = self._next_seq()
         return Order(
-            str(uuid.uuid4()),
+            self.habits.new_id(),
             client_order_id,
             book.product.product_id,
             side,
@@ -391,6 +400,7 @@ class Engine(Matcher):
             source=source,
             limit_price=terms.limit_price,
             base_size=base_size,
+            fee_currency=book.product.base if self.habits.fee_in_base and side is Side.BUY else "",
         )
 
     def _register(self, order: Order, *, live: bool = True) -> None:
@@ -429,7 +439,7 @@ class Engine(Matcher):
             if left <= 0:
                 break
         if order.side is Side.BUY:
-            return (cost + left * price) * (ONE + self.fees.taker)
+            return (cost + left * price) * (ONE + self._on_top(order, self._rates(order).taker))
         return floor_to(cost, book.product.base_increment)
 
     def _small(self, book: RestingBook) -> Decimal:

@@ -18,14 +18,17 @@ from itertools import product
 from exchange.paper.errors import PaperError
 
 __all__ = [
+    "ANSWER_FAULTS",
     "CONNECT_FAULTS",
     "MARKET_FAULTS",
     "MESSAGE_FAULTS",
     "REST_FAULTS",
+    "USER_FAULTS",
     "Fault",
     "FaultBook",
     "FaultKind",
     "read_fault",
+    "require_possible",
     "require_reachable",
 ]
 
@@ -45,6 +48,8 @@ class FaultKind(StrEnum):
     REST_LAGGING = "lagging"  # lists, orders and balances are `delay` seconds old, at most from the fault's start
     REST_STRANGE = "strange_rows"  # done; the newest of several orders, fills or products lacks a required field
     REST_NULL_LIST = "null_list"  # done; an empty list in the answer is null
+    REST_CODE = "error_code"  # not done, answered with the venue's error code `status`
+    REST_ACCEPTED_CODE = "accepted_error_code"  # done, then answered with the venue's error code `status`
     STREAM_DROP = "drop"  # the socket is reset when the next message is due
     STREAM_CLOSE = "close"  # the socket is closed with `status` (default 1000)
     STREAM_HALF_OPEN = "half_open"  # no more frames, TCP stays up
@@ -110,16 +115,28 @@ def read_fault(values: Mapping[str, object]) -> Fault:
     return Fault(kind, str(values.get("scope", "*")), **numbers)  # type: ignore[arg-type]
 
 
+def require_possible(fault: Fault, impossible: frozenset[FaultKind]) -> None:
+    """Raise `PaperError` if a fault is one of the `impossible` kinds, those of other venues' protocols."""
+    if fault.kind in impossible:
+        raise PaperError("BAD_FAULT", f"This venue's protocol has no fault {fault.kind}.")
+
+
 def require_reachable(
-    fault: Fault, requests: Iterable[str], channels: Iterable[str], paths: Iterable[str], products: Iterable[str]
+    fault: Fault,
+    requests: Iterable[str],
+    channels: Iterable[str],
+    paths: Iterable[str],
+    products: Iterable[str],
+    *,
+    advice: str,
 ) -> None:
     """Raise `PaperError` if nothing that the exchange serves can match the fault's scope.
 
-    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names, `products` the traded products.
+    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names, `products` the traded products;
+    `advice` is how requests are named.
     """
     if fault.kind in REST_FAULTS:
         known, what = list(requests), "request"
-        advice = "use METHOD /path below /api/v3/brokerage, such as POST /orders, or a pattern such as GET *"
     elif fault.kind in CONNECT_FAULTS:
         known, what = list(paths), "connection"
         advice = f"use {', '.join(known)} or *"
@@ -220,5 +237,7 @@ class FaultBook:
 REST_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("REST_"))
 MESSAGE_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("STREAM_")) - {FaultKind.STREAM_REFUSED}
 CONNECT_FAULTS = frozenset({FaultKind.STREAM_REFUSED})
+ANSWER_FAULTS = frozenset({FaultKind.REST_CODE, FaultKind.REST_ACCEPTED_CODE})
+"""Faults of a protocol whose answers have a code of their own beside the HTTP status."""
 USER_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("USER_"))
 MARKET_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("MARKET_"))

@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
-from typing import Protocol
 
 from exchange.paper.book import RestingBook
 from exchange.paper.fills import OPTIMISTIC, FillRule
 from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
-from exchange.paper.orders import Order, OrderTerms, PaperFill, PaperOrderKind, Side, Status, TimeInForce, Trade
+from exchange.paper.orders import Order, PaperFill, PaperOrderKind, Side, Status, TimeInForce, Trade
 from exchange.paper.products import PaperProduct, leads
+from exchange.paper.rules import Fees, Habits, Liquidity, Listener
 from exchange.paper.wallet import Wallet
 
-__all__ = ["Fees", "Liquidity", "Listener", "Matcher"]
+__all__ = ["Matcher"]
 
 _BRACKET_COLLAR = Decimal("0.05")
 _FRACTION = Decimal("1e-16")
-
-
-class Listener(Protocol):
-    """Receives the engine's events in the order in which they happened."""
-
-    def order_changed(self, order: Order) -> None:
-        """`order` has a new state (also on each fill)."""
-
-    def traded(self, trade: Trade) -> None:
-        """A public print."""
-
-    def book_changed(self, product_id: str) -> None:
-        """Quote or depth of a product moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fees:
-    """Fee rates as fractions of the quote value."""
-
-    maker: Decimal = Decimal("0.004")
-    taker: Decimal = Decimal("0.006")
-
-
-@dataclass(frozen=True, slots=True)
-class Liquidity:
-    """Shape of the synthetic book: levels a side, quote value a level, distance of levels in basis points."""
-
-    depth: int = 25
-    level_value: Decimal = Decimal(20_000)
-    gap_bps: Decimal = ONE
 
 
 class Matcher:
@@ -65,13 +33,16 @@ class Matcher:
         fees: Fees | None = None,
         liquidity: Liquidity | None = None,
         rule: FillRule = OPTIMISTIC,
-        fractional: bool = False,
+        habits: Habits | None = None,
+        product_fees: Mapping[str, Fees] | None = None,
         first_trade_id: int = 1,
         offered: Callable[[str, Side], Decimal | None] = lambda _product_id, _side: None,
     ) -> None:
         self.fees = fees or Fees()
+        self.product_fees = dict(product_fees or {})
+        """Rates of products that have their own."""
         self.rule = rule
-        self.fractional = fractional
+        self.habits = habits or Habits()
         self.wallet = Wallet(balances)
         self.orders: dict[str, Order] = {}
         self.by_client_id: dict[str, Order] = {}
@@ -126,7 +97,7 @@ class Matcher:
         resting = order.terms.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
         if order.base_size is None:
             spent = order.value_after_fees if order.side is Side.BUY else order.filled_value
-            smallest = book.product.base_increment * book.last * (ONE + self.fees.taker)
+            smallest = book.product.base_increment * book.last * (ONE + self._on_top(order, self._rates(order).taker))
             done = order.filled_size > 0 and order.quote_size - spent < smallest
             order.cancel_reason = "" if done else "No liquidity left"
             self._end(order, Status.FILLED if done else Status.CANCELLED)
@@ -158,7 +129,7 @@ class Matcher:
         """
         opposite = order.side.opposite
         limit = order.limit_price
-        rate = self.fees.taker
+        rate = self._on_top(order, self._rates(order).taker)
         beyond = limit is not None and (limit < book.ask if order.side is Side.BUY else limit > book.bid)
         for price, available in () if beyond else book.synthetic(opposite):
             if limit is not None and (price > limit if order.side is Side.BUY else price < limit):
@@ -186,7 +157,7 @@ class Matcher:
 
         Returns whether all is spent now.
         """
-        if not self.fractional or order.base_size is not None or order.side is not Side.BUY:
+        if not self.habits.fractional or order.base_size is not None or order.side is not Side.BUY:
             return False
         left = order.quote_size - order.value_after_fees
         size = (left / (price * (ONE + rate))).quantize(_FRACTION, ROUND_DOWN)
@@ -314,14 +285,16 @@ class Matcher:
         book = self.books[order.product_id]
         product = book.product
         value = price * size
-        fee = value * (self.fees.maker if maker else self.fees.taker)
+        rates = self._rates(order)
+        currency, fee = self._commission(order, product, size, rates.maker if maker else rates.taker, price)
         base, quote = self.wallet[product.base], self.wallet[product.quote]
         if order.side is Side.BUY:
             base.total += size
-            quote.total -= value + fee
+            quote.total -= value
         else:
             base.total -= size
-            quote.total += value - fee
+            quote.total += value
+        self.wallet[currency or product.quote].total -= fee
         now = self._clock()
         order.filled_size += size
         order.filled_value += value
@@ -332,7 +305,7 @@ class Matcher:
         self.fills.append(
             PaperFill(
                 len(self.fills) + 1,
-                str(uuid.uuid4()),
+                self.habits.new_id(),
                 str(trade_id),
                 order.order_id,
                 order.client_order_id,
@@ -343,16 +316,34 @@ class Matcher:
                 fee,
                 maker,
                 now,
+                currency,
             )
         )
         if order.terms.kind is PaperOrderKind.MARKET:
-            paid = value + fee if order.side is Side.BUY else size
+            paid = value + (ZERO if currency else fee) if order.side is Side.BUY else size
             self._hold(order, max(order.hold - paid, ZERO))
         else:
             self._hold(order, self._needed(order))
         if order.base_size is not None and order.remaining == 0:
             self._end(order, Status.FILLED)
         self._changed(order)
+
+    def _commission(
+        self, order: Order, product: PaperProduct, size: Decimal, rate: Decimal, price: Decimal
+    ) -> tuple[str, Decimal]:
+        """The currency of an execution's commission ("" is quote) and its amount.
+
+        A third currency is worth as much as the quote currency (both are dollars); if the account has not enough of it,
+        the commission is taken from what the order gets.
+        """
+        amount = size * price * rate
+        if order.fee_currency not in ("", product.base):
+            if self.wallet[order.fee_currency].available >= amount:
+                return order.fee_currency, amount
+            if order.side is Side.SELL:
+                return "", amount
+            return product.base, size * rate
+        return (product.base, size * rate) if order.fee_currency else ("", amount)
 
     def _print(self, book: RestingBook, price: Decimal, size: Decimal, maker_side: Side) -> int:
         product_id = self.leads[book.product.product_id]
@@ -403,8 +394,17 @@ class Matcher:
         product = self.books[order.product_id].product
         return product.quote if order.side is Side.BUY else product.base
 
-    def _reserve_rate(self, terms: OrderTerms) -> Decimal:
-        return self.fees.maker if terms.post_only else max(self.fees.maker, self.fees.taker)
+    def _rates(self, order: Order) -> Fees:
+        return self.product_fees.get(order.product_id, self.fees)
+
+    @staticmethod
+    def _on_top(order: Order, rate: Decimal) -> Decimal:
+        """The part of a fee rate that the order pays in quote currency beside its value."""
+        return ZERO if order.fee_currency else rate
+
+    def _reserve_rate(self, order: Order) -> Decimal:
+        rates = self._rates(order)
+        return rates.maker if order.terms.post_only else max(rates.maker, rates.taker)
 
     def _needed(self, order: Order) -> Decimal:
         """The most that the rest of an order with a limit price can cost, in the currency that it pays with."""
@@ -413,7 +413,7 @@ class Matcher:
         price = order.price
         if order.terms.kind is PaperOrderKind.BRACKET and order.terms.stop_price is not None and not order.triggered:
             price = max(price, order.terms.stop_price * (ONE + _BRACKET_COLLAR))
-        return order.remaining * price * (ONE + self._reserve_rate(order.terms))
+        return order.remaining * price * (ONE + self._on_top(order, self._reserve_rate(order)))
 
     def _hold(self, order: Order, amount: Decimal) -> None:
         if amount != order.hold:

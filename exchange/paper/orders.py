@@ -171,7 +171,7 @@ def _required(values: Mapping[str, object], name: str, reason: str) -> Decimal:
 
 @dataclass(slots=True)
 class Order:
-    """One order and its cumulative state. Values and fees are in quote currency, exact."""
+    """One order and its cumulative state, exact: values in quote currency, fees in the order's fee currency."""
 
     order_id: str
     client_order_id: str
@@ -199,6 +199,10 @@ class Order:
     parent_id: str = ""
     child_id: str = ""
     edits: list[dict[str, str]] = field(default_factory=list)
+    fee_currency: str = ""
+    """The currency that commissions are taken in; "" is the quote currency."""
+    details: Mapping[str, object] = field(default_factory=dict)
+    """What only the venue's protocol knows of the request, as JSON has it; matching doesn't read it."""
 
     @property
     def price(self) -> Decimal:
@@ -229,7 +233,9 @@ class Order:
 
     @property
     def value_after_fees(self) -> Decimal:
-        """A buy's cost including fees, or a sell's proceeds after fees."""
+        """A buy's cost including fees, or a sell's proceeds after fees; without fees in another currency than quote."""
+        if self.fee_currency:
+            return self.filled_value
         return self.filled_value + self.fees if self.side is Side.BUY else self.filled_value - self.fees
 
     @property
@@ -244,7 +250,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class PaperFill:
-    """One execution of one order: size in base, price and commission in quote."""
+    """One execution of one order: size in base, price in quote, commission in `fee_currency` ("" is quote)."""
 
     seq: int
     entry_id: str
@@ -258,6 +264,7 @@ class PaperFill:
     commission: Decimal
     maker: bool
     time: datetime
+    fee_currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)

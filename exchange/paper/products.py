@@ -20,7 +20,10 @@ __all__ = ["STATUS_FLAGS", "PaperProduct", "bundled", "choose", "describe", "lea
 
 @dataclass(frozen=True, slots=True)
 class PaperProduct:
-    """One spot product. Sizes and increments in base or quote currency as named; `price` is a reference, in quote."""
+    """One spot product, named as its venue does (BTC-USD, BTC_USD).
+
+    Sizes and increments in base or quote currency as named; `price` is a reference, in quote.
+    """
 
     product_id: str
     price: Decimal
@@ -47,7 +50,7 @@ class PaperProduct:
     @property
     def base(self) -> str:
         """Base currency, such as BTC."""
-        return self.product_id.split("-")[0]
+        return self.product_id.replace("_", "-").split("-")[0]
 
     @property
     def market(self) -> str:
@@ -58,7 +61,7 @@ class PaperProduct:
     @property
     def quote(self) -> str:
         """Quote currency, such as USD."""
-        return self.product_id.split("-")[1]
+        return self.product_id.replace("_", "-").split("-")[1]
 
     def with_status(self, **flags: object) -> PaperProduct:
         """This product with other trading flags or status.

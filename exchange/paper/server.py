@@ -6,6 +6,7 @@ import shutil
 import ssl
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,8 @@ from aiohttp import web
 
 from exchange.paper.candles import CandleStore, Pace
 from exchange.paper.coinbase.auth import Keyring
-from exchange.paper.coinbase.rest import Rest
-from exchange.paper.coinbase.stream import PaperStreams
-from exchange.paper.config import Generated, Live, PaperConfig, check
+from exchange.paper.coinbase.wire import CoinbaseWire
+from exchange.paper.config import COINBASE, Generated, Live, PaperConfig, check
 from exchange.paper.control import ControlServer
 from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
@@ -26,9 +26,10 @@ from exchange.paper.faults import FaultKind
 from exchange.paper.files import FileTicks
 from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
-from exchange.paper.products import PaperProduct, bundled, choose, leads, load, with_twins
+from exchange.paper.products import PaperProduct, choose, leads, with_twins
 from exchange.paper.store import LIVE, MADE_UP, Store
 from exchange.paper.venue import PaperVenue
+from exchange.paper.wire import Wire
 
 __all__ = ["PaperExchange"]
 
@@ -36,6 +37,7 @@ _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its ne
 _LOOPBACK = "127.0.0.1"
 """The control interface's address, independent of the exchange's."""
 _CERTIFICATE_NAMES = ("127.0.0.1", "localhost")
+_WIRES: Mapping[str, type[Wire]] = {COINBASE: CoinbaseWire}
 
 
 class PaperExchange:
@@ -70,9 +72,8 @@ class PaperExchange:
         """Start serving. Raises `PaperError`."""
         config = self.config
         check(config)
-        products = with_twins(
-            choose(load(config.products_file) if config.products_file else bundled(), config.products)
-        )
+        protocol = _WIRES[config.venue]
+        products = with_twins(choose(protocol.products(config), config.products))
         folder = self._folder()
         store = Store(folder / "state.sqlite3") if config.data_folder is not None else None
         kept = store.load() if store is not None else None
@@ -89,13 +90,13 @@ class PaperExchange:
             products = {
                 name: replace(row, price=live[row.market]) for name, row in products.items() if row.market in live
             }
-        self.keyring = Keyring(folder)
         tls = _certificate(folder)
-        self.venue = PaperVenue(config, products, source.pace)
+        self.venue = PaperVenue(config, products, source.pace, protocol.habits(config))
         for product_id, bars in source.history().items():
             self._give_history(product_id, bars)
         self.market = Market(self.venue, source)
-        self.streams = PaperStreams(self.venue, self.keyring)
+        self.wire = protocol(self.venue, folder)
+        self.streams = self.wire.streams
         self.venue.publish = self._publish
         self.venue.store = store
         if store is not None:
@@ -105,23 +106,22 @@ class PaperExchange:
         self.venue.faults.start(time.monotonic())
         if self.venue.faults.holds(FaultKind.REST_LAGGING):
             self.venue.lag()
-        answers = Rest(self.venue, self.keyring)
         rest = web.Application(client_max_size=1 << 20)
-        rest.router.add_route("*", "/{path:.*}", answers.handle)
-        rest.on_response_prepare.append(answers.date)
+        rest.router.add_route("*", "/{path:.*}", self.wire.rest.handle)
+        rest.on_response_prepare.append(self.wire.rest.date)
         stream = web.Application()
-        stream.router.add_get("/{path:market|user}", self.streams.serve)
-        control = ControlServer(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))
+        stream.router.add_get(self.wire.stream_prefix + "{path:market|user}", self.streams.serve)
+        control = ControlServer(self.venue, self.market, self.wire, token=own_token(folder))
         rest_port = await self._serve(rest, config.rest_port, "REST", tls)
         stream_port = await self._serve(stream, config.stream_port, "stream")
         control_port = await self._serve(control.application, config.control_port, "control", host=_LOOPBACK)
         self.rest_address = f"{config.host}:{rest_port}"
-        self.stream_url = f"ws://{config.host}:{stream_port}/market"
-        self.user_stream_url = f"ws://{config.host}:{stream_port}/user"
+        streams = f"ws://{config.host}:{stream_port}{self.wire.stream_prefix}"
+        self.stream_url, self.user_stream_url = f"{streams}market", f"{streams}user"
         self.control_url = f"http://{_LOOPBACK}:{control_port}"
         self.control_token_file = folder / TOKEN_FILE
         self.ca_file = folder / "ca.pem"
-        self.key_file = self.keyring.key_file
+        self.key_file = self.wire.key_file
         self.streams.start()
         if self._live is None:
             self.market.start()
@@ -155,7 +155,15 @@ class PaperExchange:
         if away:
             self.streams.sockets("drop", "*", 0)
 
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of a Coinbase account; at other venues an account has the one in `key_file`."""
+        if not isinstance(self.wire, CoinbaseWire):
+            raise AttributeError(f"an account at {self.config.venue} has no keyring")  # noqa: TRY004 - as for any other name
+        return self.wire.keyring
+
     def _publish(self) -> None:
+        self.wire.settle()
         self.venue.keep()
         self.streams.publish()
 

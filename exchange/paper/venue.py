@@ -11,15 +11,15 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
 from exchange.paper.book import RestingBook
 from exchange.paper.candles import LEAST_SHARE, MINUTE, CandleStore, Pace
-from exchange.paper.coinbase import render
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
-from exchange.paper.engine import Engine, Fees, Liquidity
+from exchange.paper.engine import Engine, Fees, Habits, Liquidity
 from exchange.paper.faults import MARKET_FAULTS, FaultBook, FaultKind
 from exchange.paper.numbers import nearest_on, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status, Trade
@@ -42,6 +42,7 @@ class PaperVenue:
         config: PaperConfig,
         products: Mapping[str, PaperProduct],
         pace: Callable[[str, float], Pace] = lambda product_id, most: Pace(MINUTE, most),
+        habits: Habits | None = None,
     ) -> None:
         self.config = config
         self.faults = FaultBook(config.seed, config.faults)
@@ -55,8 +56,8 @@ class PaperVenue:
         self.journal: list[dict[str, object]] = []
         self.cancels: list[dict[str, object]] = []
         """Every requested cancel, and by whom: the venue gives the same reason for all."""
-        self.changed_orders: dict[str, Order] = {}
-        self.user_updates: list[tuple[str, dict[str, object]]] = []
+        self._changed_orders: dict[str, Order] = {}
+        self._updates: list[Order] = []
         self.changed_books: set[str] = set()
         self.printed: set[str] = set()
         self.new_trades: dict[str, list[Trade]] = {}
@@ -72,7 +73,8 @@ class PaperVenue:
             fees=Fees(config.maker_fee, config.taker_fee),
             liquidity=Liquidity(config.depth, config.level_value, config.gap_bps),
             rule=config.rule,
-            fractional=config.fractional,
+            habits=habits or Habits(fractional=config.fractional),
+            product_fees={name: Fees(*rates) for name, rates in config.product_fees.items()},
             first_trade_id=int(self._started * 1000),
             offered=self._offered,
         )
@@ -120,9 +122,21 @@ class PaperVenue:
         if self._past is not None:
             self._past.changed(order)
         if self.config.merge_updates:
-            self.changed_orders[order.order_id] = order
+            self._changed_orders[order.order_id] = order
         else:
-            self.user_updates.append((order.product_id, render.user_order(order, self.portfolio_id)))
+            self._updates.append(replace(order))
+
+    @property
+    def has_updates(self) -> bool:
+        """Whether orders have changed since the last `take_updates`."""
+        return bool(self._changed_orders or self._updates)
+
+    def take_updates(self) -> list[Order]:
+        """The orders that changed since the last call, once each or (`merge_updates` off) once for each change."""
+        updates = [*self._changed_orders.values(), *self._updates]
+        self._changed_orders.clear()
+        self._updates.clear()
+        return updates
 
     def lag(self) -> None:
         """Start to record the account's past, while a fault makes lists lag."""
@@ -192,6 +206,8 @@ class PaperVenue:
         configuration: Mapping[str, object],
         attached: Mapping[str, object] | None = None,
         source: str = "RETAIL_ADVANCED",
+        fee_currency: str = "",
+        details: Mapping[str, object] | None = None,
     ) -> Order:
         """Accept an order, with the acceptance latency. Raises `Refusal`."""
         order = self.engine.place(
@@ -203,6 +219,8 @@ class PaperVenue:
             source=source,
             activate=self.accept_latency == 0,
             waiting=self.waiting_status,
+            fee_currency=fee_currency,
+            details=details,
         )
         if self.accept_latency:
             self._later(self.accept_latency, lambda: self.engine.activate(order.order_id))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from exchange.paper.engine import Engine, Fees, Liquidity
+from exchange.paper.engine import Engine, Fees, Habits, Liquidity
 from exchange.paper.errors import ApiError, Refusal
 from exchange.paper.orders import TERMINAL, Order, Side, Status, Trade
 from exchange.paper.products import bundled
@@ -46,7 +46,15 @@ class Clock:
         return self.now
 
 
-def make(*, usd: str = "10000", ltc: str = "100", depth: int = 5, level: str = "500") -> tuple[Engine, Heard, Clock]:
+def make(
+    *,
+    usd: str = "10000",
+    ltc: str = "100",
+    depth: int = 5,
+    level: str = "500",
+    habits: Habits | None = None,
+    product_fees: Fees | None = None,
+) -> tuple[Engine, Heard, Clock]:
     """An engine with LTC at 46.00 / 46.01, five levels a side of about 10.86 LTC each."""
     heard, clock = Heard(), Clock()
     engine = Engine(
@@ -56,6 +64,8 @@ def make(*, usd: str = "10000", ltc: str = "100", depth: int = 5, level: str = "
         clock,
         fees=Fees(),
         liquidity=Liquidity(depth, Decimal(level), Decimal(1)),
+        habits=habits,
+        product_fees={PRODUCT: product_fees} if product_fees else None,
     )
     engine.quote(PRODUCT, Decimal("46.00"), Decimal("46.01"))
     return engine, heard, clock
@@ -64,6 +74,52 @@ def make(*, usd: str = "10000", ltc: str = "100", depth: int = 5, level: str = "
 def limit(price: str, size: str, **more: object) -> dict[str, object]:
     """A GTC limit configuration."""
     return {"limit_limit_gtc": {"base_size": size, "limit_price": price, **more}}
+
+
+def test_a_buys_commission_in_base_comes_off_what_it_buys() -> None:
+    """Where commissions are in base, a buy holds and pays its value alone, and gets its size less the commission."""
+    engine, _, _ = make(habits=Habits(fee_in_base=True))
+    resting = engine.place("a", PRODUCT, Side.BUY, limit("45.00", "2"))
+    assert resting.hold == 90
+    engine.trade(PRODUCT, Decimal("45.00"), Decimal(2), Side.SELL)
+    assert resting.status is Status.FILLED
+    (fill,) = engine.fills
+    assert (fill.fee_currency, fill.commission) == ("LTC", Decimal("0.008"))
+    assert engine.wallet["USD"].total == 10_000 - 90
+    assert engine.wallet["LTC"].total == 102 - Decimal("0.008")
+    assert resting.value_after_fees == 90
+    sold = engine.place("b", PRODUCT, Side.SELL, {"market_market_ioc": {"base_size": "1"}})
+    assert engine.fills[-1].fee_currency == ""
+    assert engine.wallet["USD"].total == 10_000 - 90 + sold.filled_value - sold.fees
+    assert engine.wallet["USD"].hold == engine.wallet["LTC"].hold == 0
+
+
+def test_an_order_names_the_currency_of_its_commission() -> None:
+    """A named currency pays the commission while the account has it; then it comes off what the order gets."""
+    engine, _, _ = make(habits=Habits(fee_in_base=True))
+    engine.wallet.deposit("USDT", Decimal("0.5"))
+    in_quote = engine.place("a", PRODUCT, Side.BUY, limit("45.00", "2"), fee_currency="USD")
+    assert in_quote.hold == 90 * Decimal("1.006")
+    third = engine.place("b", PRODUCT, Side.SELL, {"market_market_ioc": {"base_size": "1"}}, fee_currency="USDT")
+    assert [(fill.fee_currency, fill.commission) for fill in engine.fills] == [
+        ("USDT", third.filled_value * Decimal("0.006"))
+    ]
+    engine.place("c", PRODUCT, Side.SELL, {"market_market_ioc": {"base_size": "1"}}, fee_currency="USDT")
+    assert engine.fills[-1].fee_currency == ""
+    engine.place("d", PRODUCT, Side.BUY, {"market_market_ioc": {"base_size": "1"}}, fee_currency="USDT")
+    assert engine.fills[-1].fee_currency == "LTC"
+    assert engine.wallet["USDT"].total == Decimal("0.5") - third.fees
+
+
+def test_a_product_has_fees_of_its_own() -> None:
+    """A product's own rates hold and charge in place of the account's."""
+    engine, _, _ = make(product_fees=Fees(Decimal(0), Decimal("0.001")))
+    order = engine.place("a", PRODUCT, Side.BUY, limit("45.00", "2"))
+    assert order.hold == 90 * Decimal("1.001")
+    engine.trade(PRODUCT, Decimal("45.00"), Decimal(2), Side.SELL)
+    assert order.fees == 0
+    sold = engine.place("b", PRODUCT, Side.SELL, {"market_market_ioc": {"base_size": "1"}})
+    assert sold.fees == sold.filled_value * Decimal("0.001")
 
 
 def test_market_buy_walks_levels_and_spends_its_quote_size_fees_included() -> None:

@@ -5,11 +5,9 @@ In addition, the older paths under /v2 that ccxt calls.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from email.utils import format_datetime
 
 import orjson
 from aiohttp import web
@@ -20,13 +18,13 @@ from exchange.paper.coinbase.requests import Call, read_body
 from exchange.paper.coinbase.rest_market import MarketViews
 from exchange.paper.coinbase.rest_orders import OrderCalls
 from exchange.paper.errors import ApiError
-from exchange.paper.faults import REST_FAULTS, Fault, FaultKind
+from exchange.paper.faults import Fault, FaultKind
+from exchange.paper.rest_server import RestServer
 from exchange.paper.venue import PaperVenue
 
 __all__ = ["PREFIX", "Rest"]
 
 PREFIX = "/api/v3/brokerage"
-_SILENT_SECONDS = 3600.0
 
 
 class Rate:
@@ -49,11 +47,11 @@ class Rate:
         return self._used <= self._limit, headers
 
 
-class Rest:
-    """Answers requests; `handle` is the aiohttp handler for every path."""
+class Rest(RestServer):
+    """Answers requests with Coinbase's paths and errors."""
 
     def __init__(self, venue: PaperVenue, keyring: Keyring) -> None:
-        self._venue = venue
+        super().__init__(venue)
         market, orders, older = MarketViews(venue), OrderCalls(venue), rest_v2.OlderViews(venue)
         self._keyring = keyring
         self._private = Rate(venue.config.private_rate)
@@ -98,49 +96,27 @@ class Rest:
         public = [(verb, f"/market{path}") for verb, path in paths if path.startswith(("/product_book", "/products"))]
         return [f"{verb} {path}" for verb, path in [*paths, *public]]
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, with the active faults."""
-        raw = await request.read()
-        path = request.path.removeprefix(PREFIX)
-        if self._venue.away:
-            return web.Response(status=503, text="Service Unavailable")
-        fault = None
-        if self._venue.faults:
-            fault = self._venue.faults.strike(REST_FAULTS, f"{request.method} {path}", time.monotonic())
-        if fault is None:
-            return self._answer(request, raw, path)
-        return await self._faulty(fault, request, raw, path)
+    def path(self, request: web.Request) -> str:
+        """The path below the API's prefix; an older one as it is."""
+        return request.path.removeprefix(PREFIX)
 
-    async def date(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Add the Date header by the venue's clock."""
-        response.headers["Date"] = format_datetime(self._venue.now(), usegmt=True)
+    def rate_limited(self, seconds: float = 0.0) -> web.Response:
+        """A 429, with the wait in its header."""
+        return _rate_limited({"x-ratelimit-reset": f"{seconds:g}"} if seconds else {})
 
-    async def _faulty(self, fault: Fault, request: web.Request, raw: bytes, path: str) -> web.StreamResponse:
-        kind = fault.kind
-        if kind is FaultKind.REST_RATE_LIMITED:
-            return _rate_limited({"x-ratelimit-reset": f"{fault.delay:g}"} if fault.delay else {})
-        if kind is FaultKind.REST_SERVER_ERROR:
-            return web.Response(status=fault.status or 503, text="Service Unavailable")
-        if kind is FaultKind.REST_NOT_ACCEPTED_CUT:
-            return _cut(request)
-        if kind is FaultKind.REST_ACCEPTED_LATE:
-            await asyncio.sleep(fault.delay)
-        response = self._answer(request, raw, path, fault.delay if kind is FaultKind.REST_LAGGING else 0.0)
-        if kind is FaultKind.REST_ACCEPTED_SERVER_ERROR:
-            return web.Response(status=fault.status or 502, text="Bad Gateway")
-        if kind is FaultKind.REST_ACCEPTED_CUT:
-            return _cut(request)
-        if kind is FaultKind.REST_ACCEPTED_SILENT:
-            await asyncio.sleep(fault.delay or _SILENT_SECONDS)
-            return _cut(request)
-        if kind is FaultKind.REST_SLOW:
-            await asyncio.sleep(fault.delay)
-        elif isinstance(response.body, bytes) and kind in _SPOILT:
-            return web.Response(body=_SPOILT[kind](response.body), content_type="application/json")
-        return response
+    def error_page(self, status: int) -> web.Response:
+        """A few words of plain text."""
+        return web.Response(status=status, text="Bad Gateway" if status == 502 else "Service Unavailable")
 
-    def _answer(self, request: web.Request, raw: bytes, path: str, lag: float = 0.0) -> web.Response:
+    def spoilt(self, fault: Fault, request: web.Request, body: bytes) -> web.Response | None:
+        """Answers with rows that lack a field, or with null for an empty list."""
+        spoil = _SPOILT.get(fault.kind)
+        return None if spoil is None else web.Response(body=spoil(body), content_type="application/json")
+
+    def answer(self, request: web.Request, raw: bytes, lag: float = 0.0) -> web.Response:
+        """The answer to one request, and its effect."""
         headers: dict[str, str] = {}
+        path = self.path(request)
         older = request.path.startswith(f"{rest_v2.PREFIX}/")
         try:
             if not (request.path.startswith(PREFIX) or older):
@@ -236,13 +212,6 @@ def _null_list(body: bytes) -> bytes:
 
 
 _SPOILT: Mapping[FaultKind, Callable[[bytes], bytes]] = {
-    FaultKind.REST_MALFORMED: lambda body: body[: len(body) // 2],
     FaultKind.REST_STRANGE: _strange,
     FaultKind.REST_NULL_LIST: _null_list,
 }
-
-
-def _cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)

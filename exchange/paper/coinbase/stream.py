@@ -7,23 +7,23 @@ second; a connection that does not subscribe within five seconds, or receives no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
 
 import orjson
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from exchange.paper.coinbase import render
 from exchange.paper.coinbase.auth import Keyring, Unauthorized
 from exchange.paper.coinbase.connection import StreamConnection
 from exchange.paper.coinbase.stream_messages import StreamMessages, candle_of, level_of
-from exchange.paper.faults import CONNECT_FAULTS, FaultKind
+from exchange.paper.faults import FaultKind
 from exchange.paper.numbers import rfc3339
+from exchange.paper.sockets import SocketServer, admit
 from exchange.paper.venue import PaperVenue
 
-__all__ = ["SENT_CHANNELS", "STREAM_PATHS", "PaperStreams"]
+__all__ = ["SENT_CHANNELS", "PaperStreams"]
 
 MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", "level2", "market_trades")
 USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
@@ -32,16 +32,14 @@ _EXPIRY_CHECK = 0.05
 _DEPTH_SHARE = 10  # a deep book is compared again after this many times the duration of the last comparison
 _WIRE_NAME = {"level2": "l2_data"}
 SENT_CHANNELS = sorted({_WIRE_NAME.get(name, name) for name in (*MARKET_CHANNELS, *USER_CHANNELS)} | {"subscriptions"})
-STREAM_PATHS = ("market", "user")
 
 
-class PaperStreams:
+class PaperStreams(SocketServer[StreamConnection]):
     """All connections, and the messages published to them."""
 
     def __init__(self, venue: PaperVenue, keyring: Keyring) -> None:
-        self._venue = venue
+        super().__init__(venue)
         self._keyring = keyring
-        self._connections: set[StreamConnection] = set()
         self._started = time.monotonic()
         self._messages = StreamMessages(venue)
         self._shown: dict[str, dict[str, object]] = {}
@@ -50,120 +48,41 @@ class PaperStreams:
         self._candles_due: set[str] = set()
         self._candles_at: dict[str, float] = {}
         self._batch_due: set[str] = set()
-        self._connects: deque[float] = deque()
         self._user_updates: deque[tuple[str, bytes]] = deque(maxlen=_REPLAYED)
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start heartbeats and the batching channels."""
         config = self._venue.config
-        self._every(_EXPIRY_CHECK, self._expire)
-        self._every(1.0, self._second)
-        self._every(5.0, self._five_seconds)
+        self.every(_EXPIRY_CHECK, self._expire)
+        self.every(1.0, self._second)
+        self.every(5.0, self._five_seconds)
         if not config.step:
             if config.trade_batch:
-                self._every(config.trade_batch, self._publish_trades)
+                self.every(config.trade_batch, self._publish_trades)
             if config.depth_batch:
-                self._every(config.depth_batch, self._publish_depth)
-
-    async def stop(self) -> None:
-        """Stop publishing and close every connection with 1001."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._connections):
-            connection.close(WSCloseCode.GOING_AWAY)
-
-    def _every(self, seconds: float, action: Callable[[], None]) -> None:
-        async def run() -> None:
-            due = time.monotonic()
-            while True:
-                due = max(due + seconds, time.monotonic())
-                await asyncio.sleep(due - time.monotonic())
-                action()
-
-        self._tasks.append(asyncio.create_task(run()))
-
-    async def drained(self) -> None:
-        """Wait until all connections have written what was published."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await asyncio.gather(
-                    *(connection.drained() for connection in list(self._connections)), return_exceptions=True
-                )
-
-    def sockets(self, action: str, path: str, code: int) -> int:
-        """Drop, close or make half-open every connection of `path` ("market", "user" or "*"). Returns their number."""
-        chosen = [connection for connection in self._connections if path in ("*", connection.path)]
-        for connection in chosen:
-            if action == "drop":
-                connection.drop()
-            elif action == "close":
-                connection.close(code)
-            else:
-                connection.half_open = True
-        return len(chosen)
-
-    def listed(self) -> list[dict[str, object]]:
-        """The open connections and their subscriptions."""
-        return [
-            {
-                "path": c.path,
-                "half_open": c.half_open,
-                "subscriptions": {name: list(ids) for name, ids in c.subscriptions.items()},
-            }
-            for c in self._connections
-        ]
+                self.every(config.depth_batch, self._publish_depth)
 
     # -- a connection ------------------------------------------------------------------------------------------
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one WebSocket on the path "market" or "user" until it ends."""
-        venue, path = self._venue, request.match_info["path"]
-        now = time.monotonic()
-        if venue.away or venue.faults.strike(CONNECT_FAULTS, path, now) is not None:
-            return web.Response(status=503, text="Service Unavailable")
-        if self._too_many_connects(now):
-            return web.Response(status=429, text="Too Many Requests")
-        socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=1 << 20)
-        await socket.prepare(request)
-        connection = StreamConnection(venue, socket, request, path)
-        self._connections.add(connection)
-        writer = asyncio.create_task(connection.write())
-        loop = asyncio.get_running_loop()
-        silence = loop.call_later(
-            venue.config.subscribe_within, lambda: None if connection.subscriptions else connection.close(1008)
+    def connect(self, socket: web.WebSocketResponse, request: web.Request, path: str) -> StreamConnection:
+        """A connection without subscriptions."""
+        return StreamConnection(self._venue, socket, request, path)
+
+    def opened(self, connection: StreamConnection) -> list[asyncio.TimerHandle]:
+        """Close a connection that doesn't subscribe in time."""
+        silence = asyncio.get_running_loop().call_later(
+            self._venue.config.subscribe_within,
+            lambda: None if connection.subscriptions else connection.close(1008),
         )
-        unauthenticated: deque[float] = deque()
-        try:
-            async for message in socket:
-                if connection.half_open:
-                    continue
-                if message.type is WSMsgType.PING:
-                    await socket.pong(message.data)
-                elif message.type is WSMsgType.TEXT:
-                    if self._too_many_messages(unauthenticated, message.data):
-                        connection.error("rate limit exceeded")
-                    else:
-                        self._receive(connection, message.data)
-                elif message.type is WSMsgType.CLOSE:
-                    await socket.close(code=message.data or 1000)
-                    break
-        except (ConnectionError, RuntimeError):
-            pass
-        finally:
-            silence.cancel()
-            writer.cancel()
-            self._connections.discard(connection)
-        return socket
+        return [silence]
 
-    def _too_many_connects(self, now: float) -> bool:
-        rate = self._venue.config.connection_rate
-        return bool(rate) and not _admit(self._connects, now, rate)
-
-    def _too_many_messages(self, seen: deque[float], text: str) -> bool:
+    def receive(self, connection: StreamConnection, text: str) -> None:
+        """A subscription, within the rate of messages without a token."""
         rate = self._venue.config.message_rate
-        return bool(rate) and '"jwt"' not in text and not _admit(seen, time.monotonic(), rate)
+        if rate and '"jwt"' not in text and not admit(connection.unauthenticated, time.monotonic(), rate):
+            connection.error("rate limit exceeded")
+        else:
+            self._receive(connection, text)
 
     def _receive(self, connection: StreamConnection, text: str) -> None:
         try:
@@ -253,13 +172,8 @@ class PaperStreams:
     def publish(self) -> None:
         """Send subscribers the changes of the last event."""
         venue = self._venue
-        updates = [
-            (order.product_id, render.user_order(order, venue.portfolio_id)) for order in venue.changed_orders.values()
-        ]
-        updates += venue.user_updates
-        venue.changed_orders.clear()
-        venue.user_updates.clear()
-        for product_id, order in updates:
+        for changed_order in venue.take_updates():
+            product_id, order = changed_order.product_id, render.user_order(changed_order, venue.portfolio_id)
             for orders in self._messages.lists_with(order) if venue.faults else ([order],):
                 events = orjson.dumps([{"type": "update", "orders": orders}])
                 self._user_updates.append((product_id, events))
@@ -370,7 +284,7 @@ class PaperStreams:
 
     def _expire(self) -> None:
         self._venue.engine.expire(self._venue.now())
-        if self._venue.changed_orders or self._venue.user_updates:
+        if self._venue.has_updates:
             self._venue.publish()
 
     def _second(self) -> None:
@@ -395,12 +309,3 @@ class PaperStreams:
                     [{"type": "update", "tickers": [self._messages.ticker(name)]}]
                 ),
             )
-
-
-def _admit(seen: deque[float], now: float, rate: int) -> bool:
-    while seen and now - seen[0] >= 1.0:
-        seen.popleft()
-    if len(seen) >= rate:
-        return False
-    seen.append(now)
-    return True
