@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from domain.entries import Triggers
+from domain.limit_groups import LimitGroup
 
 __all__ = ["Policy"]
 
@@ -29,6 +30,10 @@ class Policy:
     signals_sell: bool = True
     """Whether the strategy's sell signals may close trades: not while it is switched off."""
     max_open_buys: int = 3
+    max_open_trades: int = 0
+    """Of the whole account; 0: no limit."""
+    groups: tuple[LimitGroup, ...] = ()
+    """Strategies and triggers that have limits of their own."""
     max_spread: Decimal = Decimal("0.01")
     buy_on_red_day: bool = False
     max_position: Decimal = Decimal("0.1")

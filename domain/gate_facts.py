@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from domain.gate_names import GateName
 from domain.identity import Standing
+from domain.limit_groups import GroupUse
 from domain.limits import Results
 from domain.market import Product
 from domain.messages import OrderIntent
@@ -72,6 +73,7 @@ class Limits:
     """The limits for entries. Fractions as fractions, wall seconds, money in quote currency; see `Policy`."""
 
     max_open_buys: int = 3
+    max_open_trades: int = 0
     max_spread: Decimal = Decimal("0.01")
     buy_on_red_day: bool = False
     max_position: Decimal = Decimal("0.1")
@@ -107,6 +109,14 @@ class Facts:
     open_buys: int = 0
     open_buys_value: Decimal = Decimal(0)
     """The amount that open buys of the symbol may still spend."""
+    open_trades: int = 0
+    """The account's open trades, and its entries that may become one; counted only if that is limited."""
+    groups: Sequence[GroupUse] = ()
+    """The strategy and the trigger that share limits with this entry, as far as they have limits or are halted."""
+    own_rate: Decimal | None = Decimal(1)
+    """The worth of one unit of quote currency in the account's own; None: not known."""
+    own_currency: str = "USD"
+    """The account's own currency, in which limits of groups are."""
     held_value: Decimal | None = Decimal(0)
     """Value of the symbol's open trades at the newest price; None: there are some, but no fresh price."""
     account_worth: Decimal | None = None
@@ -133,10 +143,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What an admitted entry reserves: a place among the symbol's open buys, and quote currency."""
+    """What an admitted entry reserves: a place among the open buys of its symbol and the open trades of its trigger,
+    and quote currency.
+    """
 
     symbol: str
     quote: Decimal
+    trigger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +164,8 @@ class GateResult:
     """It was refused because this value is not known, not because of the value."""
 
 
-Gate = Callable[[Facts], GateResult]
+Gate = Callable[[Facts], GateResult | None]
+"""None: it has nothing to check, as no such limit is set for this entry."""
 
 
 def passed(gate: GateName, **numbers: object) -> GateResult:

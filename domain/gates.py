@@ -18,7 +18,19 @@ from decimal import Decimal
 
 from domain.gate_facts import BY_HAND, Facts, Gate, GateResult, Reserved, by_hand, failed, passed
 from domain.gate_names import GateName
+from domain.group_gates import (
+    account_open_trades,
+    strategy_budget,
+    strategy_daily_loss,
+    strategy_halted,
+    strategy_open_trades,
+    trigger_budget,
+    trigger_daily_loss,
+    trigger_halted,
+    trigger_open_trades,
+)
 from domain.intents import must_leave
+from domain.limit_groups import with_entry
 from domain.market_gates import fresh_market, has_price, price_on_tick, red_day, spread
 from domain.money import EXACT, plain
 from domain.money_gates import (
@@ -160,6 +172,8 @@ def dry_run(facts: Facts) -> GateResult:
 
 ENTRY_GATES: Sequence[Gate] = (
     trading_halted,
+    strategy_halted,
+    trigger_halted,
     known_symbol,
     venue_open,
     still_valid,
@@ -175,8 +189,15 @@ ENTRY_GATES: Sequence[Gate] = (
     size_limits,
     size_on_increment,
     open_orders,
+    account_open_trades,
+    strategy_open_trades,
+    trigger_open_trades,
     position_size,
+    strategy_budget,
+    trigger_budget,
     daily_loss,
+    strategy_daily_loss,
+    trigger_daily_loss,
     circuit_breaker,
     quote_balance,
     dry_run,
@@ -184,6 +205,8 @@ ENTRY_GATES: Sequence[Gate] = (
 
 ATTEMPT_GATES: Sequence[Gate] = (
     trading_halted,
+    strategy_halted,
+    trigger_halted,
     known_symbol,
     venue_open,
     still_valid,
@@ -208,10 +231,12 @@ EXIT_GATES: Sequence[Gate] = (
 
 
 def run_gates(gates: Sequence[Gate], facts: Facts) -> list[GateResult]:
-    """Run gates in order up to and including the first that fails."""
+    """Run gates in order up to and including the first that fails; those with nothing to check leave no result."""
     results: list[GateResult] = []
     for gate in gates:
         result = gate(facts)
+        if result is None:
+            continue
         results.append(result)
         if not result.passed:
             break
@@ -222,8 +247,14 @@ def with_admitted(facts: Facts, admitted: Sequence[Reserved]) -> Facts:
     """The facts as they would be after these entries of the same account and quote currency are admitted."""
     here = [each.quote for each in admitted if each.symbol == facts.intent.symbol]
     together = sum((each.quote for each in admitted), Decimal(0))
+    groups = facts.groups
+    for each in admitted if groups else ():
+        money = None if facts.own_rate is None else EXACT.multiply(each.quote, facts.own_rate)
+        groups = tuple(with_entry(use, each.trigger, money) for use in groups)
     return replace(
         facts,
+        open_trades=facts.open_trades + len(admitted),
+        groups=groups,
         open_buys=facts.open_buys + len(here),
         open_buys_value=sum(here, facts.open_buys_value),
         available_quote=None if facts.available_quote is None else facts.available_quote - together,

@@ -44,8 +44,15 @@ INCIDENT_KINDS: Mapping[str, IncidentKind] = {
 
 LIMIT_GATES = (
     GateName.DAILY_LOSS_LIMIT,
+    GateName.STRATEGY_DAILY_LOSS,
+    GateName.TRIGGER_DAILY_LOSS,
     GateName.CIRCUIT_BREAKER,
     GateName.MAX_OPEN_ORDERS,
+    GateName.MAX_OPEN_TRADES,
+    GateName.STRATEGY_OPEN_TRADES,
+    GateName.TRIGGER_OPEN_TRADES,
+    GateName.STRATEGY_BUDGET,
+    GateName.TRIGGER_BUDGET,
     GateName.POSITION_TOO_LARGE,
     GateName.INSUFFICIENT_BALANCE,
 )

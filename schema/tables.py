@@ -531,6 +531,21 @@ account_controls = Table(
     _time("changed_at", now=True),
 )
 
+# Of a strategy or a trigger: halts of their own, beside the account's.
+group_controls = Table(
+    "group_controls",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("halted", Boolean, nullable=False),
+    Column("until", DateTime(timezone=True), comment="when a halt ends by itself; null: by a resume only"),
+    Column("reason", Text),
+    Column("changed_by", Text),
+    _time("changed_at", now=True),
+    _one_of("kind", "strategy", "trigger"),
+)
+
 # Each admission of an entry, each halt and each resume takes a turn (`functions/take_turn_v1.sql`).
 admission_turns = Table(
     "admission_turns",

@@ -12,6 +12,7 @@ symbol, entry key, and of its command the id, the kind and the subject, null for
 
 from __future__ import annotations
 
+from activities.orders.group_controls import IN_FORCE
 from activities.orders.limits import closed_results, of_today
 from domain.orders import EntryPoint
 
@@ -79,6 +80,8 @@ WITH buys AS MATERIALIZED (
            (SELECT mode FROM ledger_identity) AS mode,
            (SELECT armed_at IS NOT NULL FROM account_identities WHERE account = $1) AS armed,
            coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
+           -- most have none: what strategies and triggers are held to is read only where it is wanted
+           EXISTS (SELECT FROM group_controls c WHERE c.account = $1 AND {IN_FORCE}) AS groups_halted,
            (SELECT coalesce(sum(rest), 0) FROM buys) + (SELECT size FROM owned) AS promised,
            -- whoever reads them reads all currencies, so any tells when one that is not named was empty
            extract(epoch FROM statement_timestamp() - coalesce(

@@ -15,7 +15,7 @@ from activities.database import Connection, lock_account
 from activities.incidents import report_incident, resolve_incidents
 from domain.incidents import IncidentKind
 
-__all__ = ["Control", "halt", "resume", "trading_control", "turn_locked"]
+__all__ = ["HALTED", "RESUMED", "TAKE_TURN", "Control", "halt", "resume", "trading_control", "turn_locked"]
 
 HALTED = IncidentKind.TRADING_HALTED
 RESUMED = IncidentKind.TRADING_RESUMED
@@ -34,7 +34,7 @@ SELECT c.halted, c.reason, c.changed_by, c.changed_at, (SELECT mode FROM ledger_
   FROM (SELECT 1) one LEFT JOIN account_controls c ON c.account = $1
 """
 
-_TURN = """
+TAKE_TURN = """
 INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (account) DO UPDATE SET taken = t.taken + 1
 """
 
@@ -80,7 +80,7 @@ async def turn_locked(connection: Connection, account: str, reason: str, by: str
     """`halt` or `resume` within a transaction that holds the account's lock. Raises the database's errors."""
     if await connection.fetchrow(_SET, account, halted, reason, by) is None:
         return False
-    await connection.execute(_TURN, account)
+    await connection.execute(TAKE_TURN, account)
     if not halted:
         await resolve_incidents(connection, account, HALTED, account)
     word, kind = ("halted", HALTED) if halted else ("resumed", RESUMED)

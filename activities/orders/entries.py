@@ -27,7 +27,8 @@ from activities.orders.admission_sql import ENDED_SINCE, ENTRY_FACTS, HOLD_TURN
 from activities.orders.batches import Batches
 from activities.orders.decisions import Decided, Decisions, IntentConflictError, Turn, store_entries, with_who_asked
 from activities.orders.entry_facts import Entry, facts_of
-from activities.orders.limits import halt_if_lost_too_much, learn_rates, own_currency
+from activities.orders.group_limits import EntryLimits, halt_groups_that_lost, limits_of_entries
+from activities.orders.limits import asked_rate, halt_if_lost_too_much, learn_rates, own_currency
 from activities.orders.touches import Touches, says_something
 from activities.policy import Policy
 from activities.venue import SharedRead, Venue
@@ -59,14 +60,17 @@ _PRICE_SECONDS = 60.0
 _COIN_SECONDS = 10.0
 """That nobody looks at a product of a quote currency is believed for so long: nothing of it is held or ordered."""
 _HALTING = frozenset({GateName.DAILY_LOSS_LIMIT, GateName.CIRCUIT_BREAKER})
+_HALTING_A_GROUP = frozenset({GateName.STRATEGY_DAILY_LOSS, GateName.TRIGGER_DAILY_LOSS})
 
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """An entry can't be decided before this is known; `symbols` where it is the prices of what is held."""
+    """An entry can't be decided before this is known; `of` which symbols where it is the prices of what is held, of
+    which currencies where it is rates.
+    """
 
     what: Ask
-    symbols: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
     results: Sequence[GateResult] = ()
 
 
@@ -78,6 +82,7 @@ class _Read:
     policy: Policy
     coin: Coin | None
     prices: Mapping[str, Decimal]
+    limits: EntryLimits
     admitted: list[Reserved]
 
 
@@ -104,6 +109,8 @@ class EntryAdmissions:
         self._balance_reads: dict[str, SharedRead[datetime | None]] = {}
         self._prices: dict[str, tuple[float, Decimal]] = {}
         """Of what is held and has no price that is kept: when it was asked for, and the bid."""
+        self._rates: dict[str, tuple[float, Decimal]] = {}
+        """Of currencies in the account's own, where no price that is kept gives it: when it was asked for, and it."""
         self._coins: dict[tuple[str, str], tuple[float, bool]] = {}
         """Of quote currencies: when it was looked whether trades can own some, and whether they can."""
 
@@ -126,6 +133,8 @@ class EntryAdmissions:
         if decided.gate in _HALTING and not intent.dry_run:
             # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
             await halt_if_lost_too_much(self._pool, self._policy(), self._venue)
+        if decided.gate in _HALTING_A_GROUP and not intent.dry_run:
+            await halt_groups_that_lost(self._pool, self._policy(), self._venue)
         return decided
 
     async def _entry_of(self, intent: OrderIntent) -> Entry:
@@ -154,10 +163,12 @@ class EntryAdmissions:
         if asking.what is Ask.BALANCE:
             return replace(entry, since=await self._read_balances(intent.account) or entry.since)
         if asking.what is Ask.RATES:
-            await learn_rates(self._pool, self._policy(), self._venue)
+            policy = self._policy()
+            await learn_rates(self._pool, policy, self._venue)
+            await asyncio.gather(*(self._read_rate(currency, policy.currency) for currency in asking.of))
             return entry
         if asking.what is Ask.PRICES:
-            await asyncio.gather(*(self._read_price(symbol) for symbol in asking.symbols))
+            await asyncio.gather(*(self._read_price(symbol) for symbol in asking.of))
             return entry
         attempt = client_order_id(intent.order_key, 1)
         if not entry.needs_touch:
@@ -188,11 +199,14 @@ class EntryAdmissions:
         if touch is not None and touch.bid <= touch.ask:
             self._prices[symbol] = (time.monotonic(), touch.bid)
 
-    def _asked_prices(self) -> Mapping[str, Decimal]:
-        """What was asked for a moment ago."""
-        since = time.monotonic() - _PRICE_SECONDS
-        self._prices = {symbol: known for symbol, known in self._prices.items() if known[0] >= since}
-        return {symbol: price for symbol, (_, price) in self._prices.items()}
+    async def _read_rate(self, currency: str, own: str) -> None:
+        rate = await asked_rate(self._venue, currency, own)
+        if rate is not None:
+            self._rates[f"{currency}-{own}"] = (time.monotonic(), rate)
+
+    def _asked_rates(self, own: str) -> Mapping[str, Decimal]:
+        rates = _still_known(self._rates)
+        return {name.removesuffix(f"-{own}"): rate for name, rate in rates.items() if name.endswith(f"-{own}")}
 
     def _batches_of(self, account: str, quote: str) -> Batches[Entry, Admission | _Asking]:
         """Entries that are decided by the same read: of one account, in one quote currency."""
@@ -238,7 +252,16 @@ class EntryAdmissions:
             *own_currency(policy),
         )
         coin = await self._coin(connection, account, quote, traded=rows[0]["quote_is_traded"])
-        read = _Read(connection, policy, coin, self._asked_prices(), [])
+        # Read after the facts, whose turn is taken if another admission or a halt comes between the two.
+        limits = await limits_of_entries(
+            connection,
+            policy,
+            {entry.intent.linkage.trigger for entry in entries},
+            quote,
+            self._asked_rates(policy.currency),
+            any_halted=rows[0]["groups_halted"],
+        )
+        read = _Read(connection, policy, coin, _still_known(self._prices), limits, [])
         answers: list[Admission | _Asking | None] = []
         writes: dict[str, Decided] = {}
         for entry, row in zip(entries, rows, strict=True):
@@ -253,7 +276,7 @@ class EntryAdmissions:
             answers.append(decided.answer)
             writes[entry.intent.order_key] = decided
             if decided.answer.accepted:
-                read.admitted.append(Reserved(entry.intent.symbol, entry.needed))
+                read.admitted.append(Reserved(entry.intent.symbol, entry.needed, entry.intent.linkage.trigger))
         if writes:
             await store_entries(connection, list(writes.values()))
         return [
@@ -268,7 +291,8 @@ class EntryAdmissions:
         if entry.needs_touch and not says_something(market, policy):
             return _Asking(Ask.TOUCH)
         standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
-        facts = with_admitted(facts_of(entry, market, row, policy, standing, read.prices, read.coin), read.admitted)
+        known_so_far = facts_of(entry, market, row, policy, standing, read.prices, read.coin, read.limits)
+        facts = with_admitted(known_so_far, read.admitted)
         results = run_gates(ENTRY_GATES, facts)
         if results[-1].gate == GateName.DECISION_EXPIRED and entry.undecided:
             results = list(entry.undecided)
@@ -305,7 +329,7 @@ class EntryAdmissions:
         """What has to be asked for before an entry is refused; None: it is decided."""
         last = results[-1]
         if last.asks is not None:
-            return _Asking(last.asks, tuple(facts.unpriced), results)
+            return _Asking(last.asks, _asked_of(last.asks, facts), results)
         if last.passed or last.gate != GateName.INSUFFICIENT_BALANCE or not facts.held_elsewhere:
             return None
         # What an order of ours held that has ended since looks like somebody else's: the exchange knows better now.
@@ -321,6 +345,22 @@ class EntryAdmissions:
         quote = await self._venue.quote_for(client_order_id(intent.order_key, 1), intent.symbol)
         market = MarketFacts(quote.bid, quote.ask, datetime.now(UTC))
         return product, *at_touch(intent, product, quote, self._policy().market_collar), market
+
+
+def _still_known(asked: dict[str, tuple[float, Decimal]]) -> Mapping[str, Decimal]:
+    """What was asked for a moment ago; what is older is forgotten."""
+    since = time.monotonic() - _PRICE_SECONDS
+    for name in [name for name, (at, _) in asked.items() if at < since]:
+        del asked[name]
+    return {name: value for name, (_, value) in asked.items()}
+
+
+def _asked_of(what: Ask, facts: Facts) -> tuple[str, ...]:
+    """Of which symbols prices, or of which currencies rates, are to be asked for."""
+    if what is not Ask.RATES:
+        return tuple(facts.unpriced)
+    own = (facts.product.quote,) if facts.product is not None and facts.own_rate is None else ()
+    return tuple({*own, *(currency for use in facts.groups for currency in use.without_rate)})
 
 
 def _with_rate(intent: OrderIntent, taker: Decimal | None) -> OrderIntent:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from activities.database import Record
+from activities.orders.group_limits import EntryLimits
 from activities.orders.limits import results_of
 from activities.orders.touches import is_fresh, says_something
 from activities.policy import Policy
@@ -55,6 +56,7 @@ def limits_of(policy: Policy) -> Limits:
     """What entries are held to, as the gates want it."""
     return Limits(
         max_open_buys=policy.max_open_buys,
+        max_open_trades=policy.max_open_trades,
         max_spread=policy.max_spread,
         buy_on_red_day=policy.buy_on_red_day,
         max_position=policy.max_position,
@@ -82,8 +84,11 @@ def facts_of(
     standing: Standing,
     prices: Mapping[str, Decimal],
     coin: Coin | None,
+    own: EntryLimits,
 ) -> Facts:
-    """The facts as they were read; `prices` of what is held, where none is kept, `coin` of what the entry pays with."""
+    """The facts as they were read; `prices` of what is held, where none is kept, `coin` of what the entry pays with,
+    `own` limits of strategies and triggers.
+    """
     intent, total, age = entry.intent, row["total"], row["balance_age"]
     if age is None or not -AHEAD_SECONDS <= age <= policy.balance_stale_seconds:
         total = None
@@ -107,6 +112,10 @@ def facts_of(
         disabled=disabled_why(intent.symbol, policy),
         limits=limits_of(policy),
         market=_with_change(market, row, entry.product, policy),
+        open_trades=own.open_trades,
+        groups=own.of(intent.linkage.trigger),
+        own_rate=own.own_rate,
+        own_currency=policy.currency,
         open_buys=row["open_buys"],
         open_buys_value=row["open_buys_value"],
         held_value=held,

@@ -25,10 +25,16 @@ from domain.limits import LimitBreach, Results, breach_of, losing_streak
 from domain.rates import own_names, rate_from, rate_products
 
 __all__ = [
+    "QUOTE",
+    "asked_rate",
     "closed_results",
     "closed_today",
     "halt_if_lost_too_much",
+    "has_rate",
+    "is_own",
+    "kept_rates",
     "learn_rates",
+    "of_the_day",
     "of_today",
     "own_currency",
     "results_of",
@@ -36,7 +42,8 @@ __all__ = [
 
 _RATE_SECONDS = 1.0
 """So long the exchange is waited for to tell a rate."""
-_QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
+QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
+"""The quote currency of trades `t`."""
 
 
 def _since_resume(account: str) -> str:
@@ -47,16 +54,23 @@ def _of_today(account: str) -> str:
     return f"{_closed(account)} AND t.closed_at >= date_trunc('day', now(), 'UTC')"
 
 
+def of_the_day(account: str) -> str:
+    """Of trades `t`: those of the account that closed today, also before its last resume."""
+    return f"t.account = {account} AND t.state = 'CLOSED' AND t.closed_at >= date_trunc('day', now(), 'UTC')"
+
+
 def _closed(account: str) -> str:
     after = f"t.closed_at > coalesce({_since_resume(account)}, '-infinity')"
     return f"t.account = {account} AND t.state = 'CLOSED' AND {after}"
 
 
-def _is_own(own: str, ending: str) -> str:
-    return f"(right(t.symbol, length({ending})) = {ending} OR {_QUOTE} = ANY ({own}))"
+def is_own(own: str, ending: str) -> str:
+    """Whether the quote currency of trades `t` is the account's own; parameters as in `of_today`."""
+    return f"(right(t.symbol, length({ending})) = {ending} OR {QUOTE} = ANY ({own}))"
 
 
-def _has_rate(own: str) -> str:
+def has_rate(own: str) -> str:
+    """Whether trades `t` have the rate that they closed at, in the account's own currency."""
     return f"coalesce(t.quote_rate_currency = ANY ({own}), false)"
 
 
@@ -85,8 +99,8 @@ def of_today(account: str, own: str, ending: str) -> str:
 (SELECT sum(CASE WHEN own THEN pnl ELSE pnl * quote_rate END) AS pnl,
         array_agg(split_part(translate(symbol, '_', '-'), '-', 2))
             FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
-   FROM (SELECT t.symbol, t.sold_size, t.pnl, {_is_own(own, ending)} AS own,
-                CASE WHEN {_has_rate(own)} THEN t.quote_rate END AS quote_rate
+   FROM (SELECT t.symbol, t.sold_size, t.pnl, {is_own(own, ending)} AS own,
+                CASE WHEN {has_rate(own)} THEN t.quote_rate END AS quote_rate
            FROM trades t WHERE {_of_today(account)}
          OFFSET 0  -- each of them once a trade: planned as one with the sums, they would be computed in each place
         ) closed) today
@@ -99,8 +113,8 @@ SELECT coalesce((SELECT halted FROM account_controls WHERE account = $1), false)
   FROM {of_today("$1", "$3::text[]", "$4::text")}
 """
 _MISSING = f"""
-SELECT DISTINCT {_QUOTE} FROM trades t
- WHERE {_of_today("$1")} AND NOT {_has_rate("$2::text[]")} AND t.sold_size > 0 AND {_QUOTE} <> ALL ($2::text[])
+SELECT DISTINCT {QUOTE} FROM trades t
+ WHERE {of_the_day("$1")} AND NOT {has_rate("$2::text[]")} AND t.sold_size > 0 AND {QUOTE} <> ALL ($2::text[])
 """
 _KEPT = """
 SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
@@ -110,7 +124,7 @@ SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
 _STORE = f"""
 UPDATE trades t SET quote_rate = r.rate, quote_rate_currency = $5
   FROM unnest($2::text[], $3::numeric[]) AS r (currency, rate)
- WHERE {_of_today("$1")} AND NOT {_has_rate("$4::text[]")} AND {_QUOTE} = r.currency
+ WHERE {of_the_day("$1")} AND NOT {has_rate("$4::text[]")} AND {QUOTE} = r.currency
 """
 
 
@@ -138,17 +152,20 @@ async def learn_rates(pool: Pool, policy: Policy, venue: Venue | None = None) ->
     missing = [row[0] for row in await pool.fetch(_MISSING, policy.account, list(own_names(policy.currency)))]
     if not missing:
         return
-    rates = await _kept_rates(pool, policy, missing)
+    rates = await kept_rates(pool, policy, missing)
     if venue is not None:
         asked = [currency for currency in missing if currency not in rates]
-        found = await asyncio.gather(*(_asked_rate(venue, currency, policy.currency) for currency in asked))
+        found = await asyncio.gather(*(asked_rate(venue, currency, policy.currency) for currency in asked))
         rates |= {currency: rate for currency, rate in zip(asked, found, strict=True) if rate is not None}
     if rates:
         own = list(own_names(policy.currency))
         await pool.execute(_STORE, policy.account, list(rates), list(rates.values()), own, policy.currency)
 
 
-async def _kept_rates(pool: Pool, policy: Policy, missing: Iterable[str]) -> dict[str, Decimal]:
+async def kept_rates(pool: Statements, policy: Policy, missing: Iterable[str]) -> dict[str, Decimal]:
+    """The rates of these currencies in the account's own that follow from fresh prices that are kept. Raises the
+    database's errors.
+    """
     products = {currency: list(rate_products(currency, policy.currency)) for currency in missing}
     symbols = [symbol for named in products.values() for symbol, _ in named]
     rows = await pool.fetch(_KEPT, symbols, float(policy.market_stale_seconds), float(AHEAD_SECONDS), policy.account)
@@ -161,7 +178,8 @@ async def _kept_rates(pool: Pool, policy: Policy, missing: Iterable[str]) -> dic
     return rates
 
 
-async def _asked_rate(venue: Venue, currency: str, own: str) -> Decimal | None:
+async def asked_rate(venue: Venue, currency: str, own: str) -> Decimal | None:
+    """The same as the exchange tells it now; None: not within its time, or it has no product of the two."""
     named = list(rate_products(currency, own))
     quotes = await asyncio.gather(*(venue.touch(symbol, within=_RATE_SECONDS) for symbol, _ in named))
     for (_, reciprocal), quote in zip(named, quotes, strict=True):

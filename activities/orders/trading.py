@@ -58,6 +58,7 @@ from activities.orders.controls import trading_control
 from activities.orders.decisions import IntentConflictError, insert_attempt, plan_of, store_gates
 from activities.orders.entry_facts import disabled_why, limits_of
 from activities.orders.funds import next_size
+from activities.orders.group_limits import halt_groups_that_lost, halts_of_entry
 from activities.orders.limits import halt_if_lost_too_much
 from activities.orders.resends import Resends
 from activities.orders.touches import EXIT_ASKS_SECONDS, PROFIT_ASKS_SECONDS
@@ -235,6 +236,7 @@ class TradingActivities(OrderActivities):
                 standing=Standing(control.mode, control.armed, self._trouble()),
                 dry_run=policy.dry_run,
                 halted=control.halted,
+                groups=await halts_of_entry(connection, policy, intent.linkage.trigger),
                 halted_by=": ".join(
                     part for part in (control.changed_by or "an unknown person", control.reason) if part
                 ),
@@ -410,6 +412,7 @@ class TradingActivities(OrderActivities):
         outcome = await close_trade(self._pool, self._venue, self._account, request)
         if outcome is not None:
             await halt_if_lost_too_much(self._pool, self._policy(), self._venue)
+            await halt_groups_that_lost(self._pool, self._policy(), self._venue)
         if outcome is not None and request.tell_entry:
             await self._tell_entry(outcome)
         return outcome

@@ -20,7 +20,10 @@ from activities.orders import decisions, entries
 from activities.orders.admission import Admissions
 from activities.orders.admission_sql import ENTRY_FACTS
 from activities.orders.controls import halt, resume
+from activities.orders.group_controls import halt_group, resume_group
+from activities.orders.group_limits import GROUP_FACTS
 from activities.venue import Venue
+from domain.limit_groups import GroupKind, GroupLimits, LimitGroup
 from domain.market import Quote
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy, market_buy
@@ -38,10 +41,10 @@ async def desk(database: str) -> AsyncIterator[Desk]:
 
 
 class Between:
-    """The pool; once, right after reading an entry's facts, it runs something first."""
+    """The pool; once, right after reading an entry's facts (or by another statement), it runs something first."""
 
-    def __init__(self, pool: Pool, do: Callable[[], Awaitable[object]]) -> None:
-        self._pool, self._do = pool, do
+    def __init__(self, pool: Pool, do: Callable[[], Awaitable[object]], after: str) -> None:
+        self._pool, self._do, self._after = pool, do, after
         self.reads = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -50,16 +53,16 @@ class Between:
     async def fetch(self, query: str, *values: object) -> Any:
         """Like the pool."""
         found = await self._pool.fetch(query, *values)
-        if query is ENTRY_FACTS:
+        if query is self._after:
             self.reads += 1
             if self.reads == 1:
                 await self._do()
         return found
 
 
-def interrupted(desk: Desk, do: Callable[[], Awaitable[object]]) -> Between:
+def interrupted(desk: Desk, do: Callable[[], Awaitable[object]], after: str = ENTRY_FACTS) -> Between:
     """Interrupt the desk's next entry between its read and its write."""
-    between = Between(desk.pool, do)
+    between = Between(desk.pool, do, after)
     desk.admissions = Admissions(cast("Pool", between), desk.venue, lambda: desk.policy)
     return between
 
@@ -77,6 +80,43 @@ async def test_a_halt_between_read_and_write_refuses(desk: Desk) -> None:
     async with desk.pool.acquire() as connection:
         await resume(connection, desk.account, "", "ada")
     assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
+
+
+async def test_a_halt_of_the_strategy_between_read_and_write_refuses(desk: Desk) -> None:
+    """The same for a halt of the entry's strategy alone, and of a trigger that has no limits."""
+    dip = LimitGroup(GroupKind.STRATEGY, "dip", frozenset({"rsi_oversold"}))
+    desk.policy = replace(desk.policy, groups=(dip,))
+    for kind, name, after in (
+        (GroupKind.STRATEGY, "dip", GROUP_FACTS),
+        (GroupKind.TRIGGER, "rsi_oversold", GROUP_FACTS),
+        (GroupKind.TRIGGER, "rsi_oversold", ENTRY_FACTS),
+    ):
+        if after is ENTRY_FACTS:  # without limits only the facts say that something is halted
+            desk.policy = replace(desk.policy, groups=())
+
+        async def stop(kind: GroupKind = kind, name: str = name) -> None:
+            async with desk.pool.acquire() as connection:
+                await halt_group(connection, desk.account, kind, name, "", "ada")
+
+        between = interrupted(desk, stop, after)
+        refused = await desk.admit(limit_buy(desk.account, "0.001", "49000"))
+        assert (refused.gate, between.reads) == (f"SKIP_{kind.value.upper()}_HALTED", 2)
+        async with desk.pool.acquire() as connection:
+            await resume_group(connection, desk.account, kind, name, "", "ada")
+
+
+async def test_another_process_takes_the_budget_between(desk: Desk) -> None:
+    """Of two processes that read the same budget, with room for one, one is admitted and the other refused."""
+    dip = LimitGroup(GroupKind.STRATEGY, "dip", frozenset({"rsi_oversold"}), GroupLimits(budget=Decimal(60)))
+    desk.policy = replace(desk.policy, groups=(dip,))
+    other = Admissions(desk.pool, desk.venue, lambda: desk.policy)
+
+    async def buy() -> None:
+        assert (await other.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
+
+    between = interrupted(desk, buy, GROUP_FACTS)
+    answer = await desk.admit(limit_buy(desk.account, "0.001", "49000"))
+    assert (answer.gate, between.reads) == ("SKIP_STRATEGY_BUDGET", 2)
 
 
 async def test_another_process_takes_the_money_between(desk: Desk) -> None:
@@ -211,7 +251,7 @@ async def test_reads_of_an_entry_run_side_by_side_and_serve_its_retry(desk: Desk
         raise asyncpg.ConnectionDoesNotExistError("away")
 
     venue = Venue(exchange)
-    desk.admissions = Admissions(cast("Pool", Between(desk.pool, away)), venue, lambda: desk.policy)
+    desk.admissions = Admissions(cast("Pool", Between(desk.pool, away, ENTRY_FACTS)), venue, lambda: desk.policy)
     wanted = market_buy(desk.account, "0.01")
     with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await asyncio.wait_for(desk.admit(wanted), 30)

@@ -85,7 +85,14 @@ class Desk:
         )
 
     async def trade(
-        self, pnl: str | None = None, *, symbol: str = "BTC-USD", size: str = "1", price: str = "100", ago: float = 1.0
+        self,
+        pnl: str | None = None,
+        *,
+        symbol: str = "BTC-USD",
+        size: str = "1",
+        price: str = "100",
+        ago: float = 1.0,
+        trigger: str = "manual",
     ) -> str:
         """A trade's row: open without a `pnl`, else closed with it `ago` seconds before now. Returns its entry's
         key."""
@@ -97,7 +104,7 @@ class Desk:
             WITH entry AS (
                 INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point,
                                     trigger, intent, intent_digest, state, finished)
-                VALUES ($1,$2,$3,'BUY','ENTRY',$1,'MARKET','sighook','test','manual','{}','','FILLED',true))
+                VALUES ($1,$2,$3,'BUY','ENTRY',$1,'MARKET','sighook','test',$10,'{}','','FILLED',true))
             INSERT INTO trades (entry_key, account, symbol, state, bought_size, bought_value, sold_size, sold_value,
                                 entry_final, closed_at)
             VALUES ($1,$2,$3,$4,$5,$6,$7,$8,true,$9)
@@ -111,6 +118,7 @@ class Desk:
             sold,
             Decimal(0) if pnl is None else value + Decimal(pnl),
             None if pnl is None else datetime.now(UTC) - timedelta(seconds=ago),
+            trigger,
         )
         return key
 

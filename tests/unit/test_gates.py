@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from domain.gate_facts import AHEAD_SECONDS, Ask, Facts, Limits, MarketFacts, Reserved
 from domain.gate_names import GateName
 from domain.gates import ENTRY_GATES, EXIT_GATES, first_refusal, never_sold, reservation, run_gates, with_admitted
+from domain.limit_groups import GroupKind, GroupLimits, GroupUse, LimitGroup
 from domain.limits import Results, breach_of, losing_streak
 from domain.market import Product
 from domain.messages import IndicatorPart, Linkage
@@ -34,6 +35,9 @@ BTC = Product(
     quote_min=Decimal(1),
     quote_max=Decimal(1_000_000),
 )
+GROUP_LIMITS = GroupLimits(budget=Decimal(1000), open_trades=3, daily_loss=Decimal(100))
+DIP = LimitGroup(GroupKind.STRATEGY, "dip", frozenset({"rsi_oversold", "bb_squeeze"}), GROUP_LIMITS)
+RSI = LimitGroup(GroupKind.TRIGGER, "rsi_oversold", frozenset({"rsi_oversold"}), GROUP_LIMITS)
 FINE = Facts(
     intent=market_buy("main", "0.01"),
     now=NOW,
@@ -44,6 +48,8 @@ FINE = Facts(
     needed_quote=Decimal(503),
     market=MarketFacts(Decimal(49_999), Decimal(50_001), NOW - timedelta(seconds=1), Decimal("0.02")),
     account_worth=Decimal(10_000),
+    limits=Limits(max_open_trades=10),
+    groups=(GroupUse(DIP), GroupUse(RSI)),
 )
 UNSIGNED = Linkage(trigger="rsi_oversold")
 SELLING = Facts(
@@ -55,8 +61,16 @@ SELLING = Facts(
     available_base=Decimal("0.01"),
 )
 
+
+def used(of: LimitGroup, **what: Any) -> dict[str, Any]:
+    """The groups of FINE, of which one uses this much."""
+    return {"groups": tuple(replace(use, **what) if use.group is of else use for use in FINE.groups)}
+
+
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("SKIP_TRADING_HALTED", {"halted": True, "halted_by": "ann: a holiday"}, "halted by ann: a holiday"),
+    ("SKIP_STRATEGY_HALTED", used(DIP, halted=True, halted_by="ann: bad luck"), "strategy dip are halted by ann: bad"),
+    ("SKIP_TRIGGER_HALTED", used(RSI, halted=True), "trigger rsi_oversold are halted by an unknown person"),
     ("UNKNOWN_SYMBOL", {"product": None}, "BTC-USD"),
     ("VENUE_HALTED", {"product": replace(BTC, halted=True)}, "not open for trading"),
     ("VENUE_HALTED", {"product": replace(BTC, cancel_only=True)}, "cancel-only"),
@@ -79,8 +93,23 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("ABOVE_MAXIMUM_SIZE", {"size": Decimal(5000)}, "3400"),
     ("INVALID_SIZE", {"intent": market_buy("main", "0.0100000009", entry_point="manual")}, "0.01 and 0.01000001"),
     ("SKIP_MAX_OPEN_ORDERS", {"open_buys": 3}, "limit is 3"),
+    ("SKIP_MAX_OPEN_TRADES", {"open_trades": 10}, "the account has 10 open trades and entries, the limit is 10"),
+    (
+        "SKIP_STRATEGY_OPEN_TRADES",
+        used(DIP, open_trades=3),
+        "strategy dip has 3 open trades and entries, its limit is 3",
+    ),
+    ("SKIP_TRIGGER_OPEN_TRADES", used(RSI, open_trades=4), "trigger rsi_oversold has 4 open trades"),
     ("SKIP_POSITION_TOO_LARGE", {"held_value": Decimal(400), "open_buys_value": Decimal(98)}, "the limit is 1000.00"),
+    (
+        "SKIP_STRATEGY_BUDGET",
+        used(DIP, open_money=Decimal(480)) | {"needed_quote": Decimal("520.5")},
+        "strategy dip has 480.00 of its 1000.00 USD open, this order needs 520.50",
+    ),
+    ("SKIP_TRIGGER_BUDGET", used(RSI, open_money=Decimal("497.01")), "497.01 of its 1000.00 USD open"),
     ("SKIP_DAILY_LOSS_LIMIT", {"results": Results(day_pnl=Decimal(-500))}, "lost 500.00"),
+    ("SKIP_STRATEGY_DAILY_LOSS", used(DIP, results=Results(day_pnl=Decimal(-100))), "strategy dip has lost 100.00"),
+    ("SKIP_TRIGGER_DAILY_LOSS", used(RSI, results=Results(day_pnl=Decimal("-100.5"))), "rsi_oversold has lost 100.50"),
     ("SKIP_CIRCUIT_BREAKER", {"results": Results(losing_streak=5)}, "last 5 closed trades lost"),
     ("INSUFFICIENT_BALANCE", {"available_quote": Decimal(502)}, "503"),
     ("DRY_RUN", {"intent": market_buy("main", dry_run=True)}, "dry run"),
@@ -233,6 +262,8 @@ UNKNOWN: list[tuple[str, dict[str, Any], Ask, str]] = [
         Ask.RATES,
         "trades in BTC, EUR is not known",
     ),
+    ("SKIP_STRATEGY_BUDGET", used(DIP, without_rate=("EUR",)), Ask.RATES, "the exchange gives no rate for EUR"),
+    ("SKIP_TRIGGER_DAILY_LOSS", used(RSI, results=Results(unpriced=("EUR",))), Ask.RATES, "closed trades in EUR"),
     ("INSUFFICIENT_BALANCE", {"available_quote": None}, Ask.BALANCE, "has not reported the balance of USD"),
     (
         "INSUFFICIENT_BALANCE",

@@ -39,7 +39,7 @@ from workers.settings.exits import DEFAULT_TRIGGERS, ExitSettings, TriggerSettin
 from workers.settings.paper import PaperSettings
 from workers.settings.problems import Problem, paper_only_problems, raise_all
 from workers.settings.quoting import QuotingSettings
-from workers.settings.risk import RiskSettings
+from workers.settings.risk import RiskSettings, limit_problems
 from workers.settings.sources import SettingSources, merge
 from workers.settings.strategy import MarketDataSettings, RocSettings, StrategySettings
 from workers.settings.types import (
@@ -305,7 +305,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _as_a_whole(self) -> Self:
-        raise_all([*self._trigger_problems(), *self._row_problems(), *self._mode_problems()])
+        limits = limit_problems(self.risk, self.triggers)
+        raise_all([*self._trigger_problems(), *self._row_problems(), *limits, *self._mode_problems()])
         return self
 
     def _trigger_problems(self) -> Iterator[Problem]:

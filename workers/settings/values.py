@@ -8,14 +8,24 @@ from activities.leases import LeaseTerms
 from activities.policy import Policy
 from domain.entries import EntryStyle, TriggerRules, Triggers
 from domain.exits import ExitRules
+from domain.limit_groups import GroupKind, GroupLimits, LimitGroup
 from domain.protection import Protection, ProtectionKind
 from exchange.coinbase.adapter import CoinbaseExchange
 from exchange.coinbase.config import CoinbaseConfig
 from exchange.port import Exchange
 from exchange.streams import ReconnectSettings
 from workers.settings import ExitSettings, Settings
+from workers.settings.risk import TriggerLimitSettings
 
-__all__ = ["exchange_of", "exit_rules", "lease_terms", "policy_of", "protection_for", "triggers_of"]
+__all__ = [
+    "exchange_of",
+    "exit_rules",
+    "lease_terms",
+    "limit_groups",
+    "policy_of",
+    "protection_for",
+    "triggers_of",
+]
 
 
 def exit_rules(exits: ExitSettings, *, by_hand: bool = False) -> ExitRules:
@@ -75,6 +85,24 @@ def triggers_of(settings: Settings) -> Triggers:
     }
 
 
+def limit_groups(settings: Settings) -> tuple[LimitGroup, ...]:
+    """Strategies, then triggers, that have limits of their own."""
+    risk = settings.risk
+    strategies = (
+        LimitGroup(GroupKind.STRATEGY, name, frozenset(given.triggers), _group_limits(given))
+        for name, given in risk.strategies.items()
+    )
+    triggers = (
+        LimitGroup(GroupKind.TRIGGER, name, frozenset({name}), _group_limits(given))
+        for name, given in risk.triggers.items()
+    )
+    return (*strategies, *triggers)
+
+
+def _group_limits(given: TriggerLimitSettings) -> GroupLimits:
+    return GroupLimits(given.budget, given.max_open_trades, given.daily_loss_limit)
+
+
 def policy_of(settings: Settings) -> Policy:
     """The settings for the activities."""
     return Policy(
@@ -88,6 +116,8 @@ def policy_of(settings: Settings) -> Policy:
         hodl=frozenset(settings.symbols.hodl),
         signals_sell=settings.strategy.enabled,
         max_open_buys=settings.symbols.max_open_buys,
+        max_open_trades=settings.risk.max_open_trades,
+        groups=limit_groups(settings),
         max_spread=_fraction(settings.risk.max_spread_pct),
         buy_on_red_day=settings.risk.allow_buys_on_red_day,
         max_position=_fraction(settings.risk.max_position_pct),
