@@ -97,7 +97,7 @@ class Venue:
         self._last_rules: dict[str, Product] = {}
         self._refused_market: dict[str, float] = {}
         """When a MARKET order of a symbol was last refused as one that the product doesn't take (monotonic)."""
-        self._fees: tuple[float, FeeRates] | None = None
+        self._fees: dict[str, tuple[float, FeeRates]] = {}
         self._balances = SharedRead(self._read_balances)
         self._patience = _Patience()
         self._attempts: dict[tuple[str, str], tuple[float, Quote]] = {}
@@ -201,15 +201,18 @@ class Venue:
         """
         self._refused_market[symbol] = time.monotonic()
 
-    async def fee_rates(self) -> FeeRates:
-        """The account's own rates, at most a minute old."""
-        if self._fees is None or time.monotonic() - self._fees[0] >= _REMEMBER_SECONDS:
+    async def fee_rates(self, symbol: str) -> FeeRates:
+        """The account's own rates for a symbol, at most a minute old; an older answer rather than none."""
+        # Where all products have the same rates, one answer is for all.
+        key = symbol if self.exchange.capabilities.fees_by_symbol else ""
+        known = self._fees.get(key)
+        if known is None or time.monotonic() - known[0] >= _REMEMBER_SECONDS:
             try:
-                self._fees = (time.monotonic(), await self.exchange.fee_rates())
+                known = self._fees[key] = (time.monotonic(), await self.exchange.fee_rates(key or None))
             except ExchangeError:
-                if self._fees is None:
+                if known is None:
                     raise
-        return self._fees[1]
+        return known[1]
 
     async def quote(self, symbol: str) -> Quote:
         """The touch, now. Raises Unavailable."""

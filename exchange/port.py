@@ -123,6 +123,8 @@ class Capabilities:
     """True: a cancel's answer is a receipt and the order can still fill."""
     late_acceptance_seconds: int = 150
     """How long after sending a request could still be accepted, in seconds."""
+    fees_by_symbol: bool = False
+    """Fee rates differ by product: `fee_rates` needs the symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,7 @@ class Connected:
 class Disconnected:
     """The connection is gone; the stream reconnects by itself after `retry_in` seconds.
 
-    `failures` counts consecutive attempts without a frame.
+    `failures` counts consecutive attempts that ended before they were subscribed.
     """
 
     reason: str
@@ -431,8 +433,8 @@ class Exchange(Protocol):
         """All currencies of the account that orders may use, so without vaults."""
         ...
 
-    async def fee_rates(self) -> FeeRates:
-        """The account's own rates."""
+    async def fee_rates(self, symbol: str | None = None) -> FeeRates:
+        """The account's own rates; those of `symbol` where the venue has rates by product. Raises Unavailable."""
         ...
 
     def order_body(self, request: OrderRequest) -> Mapping[str, Any]:

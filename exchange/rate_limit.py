@@ -1,4 +1,5 @@
-"""A process's share of a venue's request rate: at most N arrivals in any one-second window, urgent ones first.
+"""A process's share of a venue's request rate: at most N arrivals in any one-second window (or a shorter one, where the
+venue counts so), urgent ones first.
 
 A sliding window rather than a token bucket: a bucket of N that refills at N lets 2 N through in its first second. The
 venue counts arrivals, and we only know when a request started and when its answer arrived. So a turn is free again one
@@ -32,14 +33,17 @@ class RateLimiter:
     Args:
         per_second: requests allowed in any window of one second; below 1, one each `1 / per_second` seconds; 0 means no
             limit.
+        burst: the venue counts in shorter windows: at most so many requests in any `burst / per_second` seconds.
         clock: monotonic seconds.
     """
 
-    def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, per_second: float, *, burst: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         if per_second < 0:
             raise ValueError(f"a rate can't be negative: {per_second}; 0 means no limit")
         self._clock = clock
-        self._allowed = max(1, int(per_second))
+        self._allowed = max(1, int(per_second) if burst is None else burst)
         self._window = self._allowed / per_second if per_second else 0.0
         self._turns: list[_Turn] = []
         self._urgent: deque[asyncio.Future[_Turn]] = deque()

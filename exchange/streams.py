@@ -46,8 +46,10 @@ class ReconnectSettings:
 
     open_timeout: float = 8.0
     """For name resolution, TCP, TLS and the WebSocket handshake."""
+    settle: float = 0.0
+    """From the handshake to our first message, where the venue asks for a pause."""
     first_frame: float = 8.0
-    """From subscribing to the first message."""
+    """From our first message until the venue has sent one and all subscriptions are confirmed."""
     idle: float = 90.0
     """Silence after which the connection counts as dead."""
     heartbeat: float = 8.0
@@ -73,7 +75,7 @@ class StreamStats:
     connections: int = 0
     disconnects: int = 0
     failures: int = 0
-    """Consecutive attempts without a frame."""
+    """Consecutive attempts that ended before they were subscribed."""
     messages: int = 0
     gaps: int = 0
     missed: int = 0
@@ -103,6 +105,11 @@ class FrameSession(Protocol):
         """Whether heartbeats were subscribed to; they are counted in the stats."""
         ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything is subscribed to: from then on nothing is missed. Asked after each message."""
+        ...
+
     def opening(self) -> Sequence[str]:
         """Messages to send once connected."""
         ...
@@ -116,7 +123,8 @@ class FrameSession(Protocol):
         ...
 
     def replies(self) -> Sequence[str]:
-        """Messages to send in reply to what was received; each is returned once."""
+        """Messages to send in reply to what was received; each is returned once. They are sent before the events of
+        the message are handled, so that a slow consumer doesn't delay the answer to a heartbeat."""
         ...
 
 
@@ -290,7 +298,7 @@ class ReconnectingStream:
         stats, streak = self.stats, 0
         while True:
             stats.connections += 1
-            before, started, reason = stats.messages, loop.time(), ""
+            started, reason, subscribed = loop.time(), "", False
             connection = self._connection()
             try:
                 async for event in connection:
@@ -301,10 +309,10 @@ class ReconnectingStream:
             except (OSError, TimeoutError, WebSocketException, SubscriptionError) as problem:
                 reason = _failure_reason(problem)
             finally:
-                stats.connected = False
+                subscribed, stats.connected = stats.connected, False
                 await connection.aclose()
             stats.disconnects += 1
-            stats.failures = 0 if stats.messages > before else stats.failures + 1
+            stats.failures = 0 if subscribed else stats.failures + 1
             streak = 0 if loop.time() - started >= self._settings.stable_after else streak + 1
             pause = self._pause(streak)
             if self._tap is not None:
@@ -320,27 +328,17 @@ class ReconnectingStream:
         return full * (0.5 + 0.5 * self._jitter())
 
     async def _connection(self) -> AsyncGenerator[StreamEvent, None]:
-        settings, stats, tap = self._settings, self.stats, self._tap
+        settings, stats = self._settings, self.stats
         if self._prepare is not None:
             await self._prepare()
         session = self._open_session()
         connection = await self._connect()
         watchdog = _Watchdog(connection, settings, stats, session.expects_heartbeats)
         try:
-            try:
-                async with asyncio.timeout(settings.first_frame):
-                    # Messages that the venue sent just before closing are still read.
-                    with contextlib.suppress(ConnectionClosed):
-                        await self._send(connection, session.opening())
-                    frame = await connection.next_frame()
-            except TimeoutError:
-                raise TimeoutError(f"no message within {settings.first_frame:g} s of subscribing") from None
-            if tap is not None:
-                tap.received(frame)
-            events = session.receive(frame)
-            stats.messages += 1
-            stats.failures = 0
-            stats.connected = True
+            if settings.settle:
+                await asyncio.sleep(settings.settle)
+            events = await self._subscribed(connection, session)
+            stats.failures, stats.connected = 0, True
             stats.last_frame_at = datetime.now(UTC)
             watchdog.start()
             watchdog.listening = False
@@ -349,16 +347,9 @@ class ReconnectingStream:
                 for event in events:
                     yield event
                 watchdog.listening = True
-                replies = session.replies()
-                if replies:
-                    with contextlib.suppress(ConnectionClosed):
-                        await self._send(connection, replies)
                 frame = await connection.next_frame()
                 watchdog.listening = False
-                stats.messages += 1
-                if tap is not None:
-                    tap.received(frame)
-                events = session.receive(frame)
+                events = await self._received(connection, session, frame)
         except ConnectionClosed:
             if watchdog.verdict:
                 raise TimeoutError(watchdog.verdict) from None
@@ -366,6 +357,39 @@ class ReconnectingStream:
         finally:
             watchdog.stop()
             await connection.close()
+
+    async def _subscribed(self, connection: _Connection, session: FrameSession) -> Sequence[StreamEvent]:
+        """Subscribe. Returns the events of all messages up to the one that made the session ready.
+
+        Raises:
+            TimeoutError: it took too long.
+        """
+        events: list[StreamEvent] = []
+        before = self.stats.messages
+        try:
+            async with asyncio.timeout(self._settings.first_frame):
+                # Messages that the venue sent just before closing are still read.
+                with contextlib.suppress(ConnectionClosed):
+                    await self._send(connection, session.opening())
+                events += await self._received(connection, session, await connection.next_frame())
+                while not session.ready:
+                    events += await self._received(connection, session, await connection.next_frame())
+        except TimeoutError:
+            missing = "no message" if self.stats.messages == before else "not every subscription confirmed"
+            raise TimeoutError(f"{missing} within {self._settings.first_frame:g} s of subscribing") from None
+        return events
+
+    async def _received(self, connection: _Connection, session: FrameSession, frame: bytes) -> Sequence[StreamEvent]:
+        """The events of a frame; what it has to be answered with is sent first."""
+        if self._tap is not None:
+            self._tap.received(frame)
+        events = session.receive(frame)
+        self.stats.messages += 1
+        replies = session.replies()
+        if replies:
+            with contextlib.suppress(ConnectionClosed):
+                await self._send(connection, replies)
+        return events
 
     async def _connect(self) -> _Connection:
         """Each attempt resolves the name again: no address is cached here."""

@@ -134,7 +134,9 @@ async def _prices(
             return None
 
     rates, quote, atr = await asyncio.gather(
-        known(venue.fee_rates()), known(venue.quote(product.symbol)), known(_atr(venue, policy, product.symbol))
+        known(venue.fee_rates(product.symbol)),
+        known(venue.quote(product.symbol)),
+        known(_atr(venue, policy, product.symbol)),
     )
     fraction = stop_fraction(
         request.protection.stop,

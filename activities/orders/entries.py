@@ -140,7 +140,9 @@ class EntryAdmissions:
     async def _entry_of(self, intent: OrderIntent) -> Entry:
         policy = self._policy()
         # Beside each other: neither needs the other's answer.
-        drafted, rates = await asyncio.gather(self._drafted(intent), self._venue.fee_rates(), return_exceptions=True)
+        drafted, rates = await asyncio.gather(
+            self._drafted(intent), self._venue.fee_rates(intent.symbol), return_exceptions=True
+        )
         if isinstance(drafted, BaseException):
             raise drafted
         product, draft, price, market = drafted

@@ -199,7 +199,7 @@ class Quoting(QuotingActivities):
         if product is None:
             return facts
         fees, volume, book = await asyncio.gather(
-            self._venue.fee_rates(), self._volume_of(facts), self._venue.exchange.book(symbol, _DEPTH)
+            self._venue.fee_rates(symbol), self._volume_of(facts), self._venue.exchange.book(symbol, _DEPTH)
         )
         own = [*facts.resting, *ledger.others.get(symbol, ())]
         bids = without_own((Level(item.price, item.size) for item in book.bids), own, Side.BUY)

@@ -16,22 +16,20 @@ from typing import Any
 import structlog
 
 from exchange.coinbase.cancels import CancelBatch
-from exchange.coinbase.clock import moment_of
 from exchange.coinbase.config import CoinbaseConfig
 from exchange.coinbase.messages import CHANNELS
 from exchange.coinbase.orders import order_body, submit_answer
 from exchange.coinbase.parse import (
-    MessageError,
     book_from,
     candle,
     fee_rates_from,
     fill,
+    moment_of,
     order_from_rest,
     product,
     trades_from,
     wallet,
 )
-from exchange.coinbase.reading import each_row, reading
 from exchange.coinbase.rest import RestCaller
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.coinbase.twins import Twins
@@ -54,6 +52,7 @@ from exchange.port import (
     VenueOrder,
 )
 from exchange.rate_limit import RateLimiter
+from exchange.reading import MessageError, each_row, reading
 from exchange.streams import FrameTap, ReconnectingStream, StreamStats
 
 __all__ = ["CoinbaseExchange"]
@@ -241,8 +240,8 @@ class CoinbaseExchange:
                     found[item.currency] = item
         return found
 
-    async def fee_rates(self) -> FeeRates:
-        """The account's own rates. Raises Unavailable."""
+    async def fee_rates(self, symbol: str | None = None) -> FeeRates:
+        """The account's own rates, which are the same for all spot products. Raises Unavailable."""
         answer = await self._rest.read("/transaction_summary", {"product_type": "SPOT"})
         with reading("the fee rates"):
             return fee_rates_from(answer)

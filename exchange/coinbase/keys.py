@@ -8,7 +8,6 @@ clock, while the exchange judges by its own. A secret never appears in a repr, a
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from domain.errors import BotTraderError
+from exchange.keys import ApiKeyError, key_document
 
-__all__ = ["TOKEN_SECONDS", "ApiKey", "ApiKeyError"]
+__all__ = ["TOKEN_SECONDS", "ApiKey"]
 
 TOKEN_SECONDS = 120
 """Seconds from a token's `nbf` to its `exp`."""
@@ -27,12 +26,6 @@ _BEFORE_SECONDS = 5
 """A token is valid from this many seconds before it was made, so that a slightly fast clock doesn't matter."""
 
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-
-
-class ApiKeyError(BotTraderError, ValueError):
-    """The key can't be used; the message says why and what to do. `code` is for programs."""
-
-    code = "BAD_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +62,7 @@ class ApiKey:
         Raises:
             ApiKeyError: the file is missing, unreadable, not such JSON, or its key can't sign.
         """
-        path = Path(path)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as problem:
-            raise ApiKeyError(
-                f"the API key file can't be read ({problem.strerror}): correct the path or download it again"
-            ) from None
-        except ValueError:
-            raise ApiKeyError("the API key file is not JSON: download it again from Coinbase") from None
-        if not isinstance(content, dict):
-            raise ApiKeyError("the API key file is not a JSON object: it should be {name, privateKey}")
+        content = key_document(path, "Coinbase", "{name, privateKey}")
         name, secret = content.get("name") or content.get("id"), content.get("privateKey")
         if not isinstance(name, str) or not isinstance(secret, str):
             raise ApiKeyError('the API key file lacks "name" or "privateKey": download it again from Coinbase')

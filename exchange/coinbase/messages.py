@@ -14,20 +14,7 @@ from typing import Any
 import orjson
 
 from domain.orders import Side
-from exchange.coinbase.parse import (
-    MessageError,
-    candle,
-    fraction_of_percent,
-    known_status,
-    not_negative,
-    number_or_none,
-    order_from_stream,
-    positive,
-    side_of,
-    size_for_sure,
-    text_of,
-    time_of,
-)
+from exchange.coinbase.parse import candle, fraction_of_percent, known_status, order_from_stream, size_for_sure, time_of
 from exchange.port import (
     BookLevel,
     BookUpdate,
@@ -39,8 +26,9 @@ from exchange.port import (
     StreamEvent,
     Ticker,
 )
+from exchange.reading import MessageError, UnknownMessageError, not_negative, number_or_none, positive, side_of, text_of
 
-__all__ = ["CHANNELS", "SNAPSHOT_BATCH", "UnknownMessageError", "events_of", "malformed", "orders_in", "subscribe"]
+__all__ = ["CHANNELS", "SNAPSHOT_BATCH", "events_of", "malformed", "orders_in", "subscribe"]
 
 CHANNELS: Mapping[str, str] = {"ticker": "ticker", "trades": "market_trades", "candles": "candles", "book": "level2"}
 """The port's channel → the venue's name for it."""
@@ -49,10 +37,6 @@ SNAPSHOT_BATCH = 50
 """The user channel's snapshot is split into messages of this many orders; the first with fewer is the last."""
 
 _ZERO = Decimal(0)
-
-
-class UnknownMessageError(MessageError):
-    """An unknown channel or type of message."""
 
 
 def subscribe(channel: str, symbols: list[str], token: str | None = None, *, verb: str = "subscribe") -> str:

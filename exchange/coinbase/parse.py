@@ -10,45 +10,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
-from domain.errors import BotTraderError
-from domain.money import EXACT, ZERO, divide
+from domain.money import EXACT, divide
 from domain.orders import Side, VenueStatus
 from exchange.port import Balance, BookLevel, Candle, FeeRates, OrderBook, Product, VenueFill, VenueOrder
+from exchange.reading import (
+    MessageError,
+    not_negative,
+    number,
+    number_or_none,
+    optional_number,
+    positive,
+    side_of,
+    text_of,
+)
 
 __all__ = [
-    "MessageError",
     "book_from",
     "candle",
     "fee_rates_from",
     "fill",
     "fraction_of_percent",
     "known_status",
-    "not_negative",
-    "number",
-    "number_or_none",
-    "optional_number",
+    "moment_of",
     "optional_time",
     "order_from_rest",
     "order_from_stream",
-    "positive",
     "product",
-    "side_of",
     "size_for_sure",
-    "text_of",
     "time_of",
     "trades_from",
     "wallet",
 ]
-
-
-class MessageError(BotTraderError, ValueError):
-    """Something that the venue sent can't be parsed."""
-
-    code = "UNREADABLE_MESSAGE"
-
 
 _ASKED_FOR = "user requested"
 _STATUS: Mapping[str, VenueStatus] = {
@@ -65,73 +60,8 @@ _STATUS: Mapping[str, VenueStatus] = {
     "FAILED": VenueStatus.FAILED,
 }
 _ENDED = frozenset({VenueStatus.FILLED, VenueStatus.CANCELLED, VenueStatus.EXPIRED, VenueStatus.FAILED})
-_SIDE: Mapping[str, Side] = {"BUY": Side.BUY, "SELL": Side.SELL}
 _NO_TIME_BEFORE = datetime(1970, 1, 1, tzinfo=UTC)
-_GREATEST_EXPONENT = 40
 _EIGHTEEN_PLACES = Decimal("1e-18")
-
-
-def number(value: object, name: str) -> Decimal:
-    """A number as the venue writes it; `""` and `None` are zero.
-
-    Raises:
-        MessageError: it is not a finite number of a plausible magnitude.
-    """
-    if value is None or value == "":
-        return ZERO
-    if type(value) is not str:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise MessageError(f"{name} is not a number: {value!r}")
-        value = repr(value)
-    try:
-        result = Decimal(value)
-    except InvalidOperation:
-        raise MessageError(f"{name} is not a number: {value!r}") from None
-    if not result.is_finite() or not -_GREATEST_EXPONENT < result.adjusted() < _GREATEST_EXPONENT:
-        raise MessageError(f"{name} is not a usable number: {value!r}")
-    return result
-
-
-def positive(value: object, name: str) -> Decimal:
-    """A number above zero.
-
-    Raises:
-        MessageError: it is missing, zero, negative or not a number.
-    """
-    result = number(value, name)
-    if result <= ZERO:
-        raise MessageError(f"{name} must be above zero: {value!r}")
-    return result
-
-
-def not_negative(value: object, name: str) -> Decimal:
-    """A number that may be zero or missing.
-
-    Raises:
-        MessageError: it is negative or not a number.
-    """
-    result = number(value, name)
-    if result < ZERO:
-        raise MessageError(f"{name} can't be negative: {value!r}")
-    return result
-
-
-def optional_number(value: object, name: str) -> Decimal | None:
-    """A number, or None if missing or zero, which the venue sends for "none"."""
-    result = number(value, name)
-    return result if result != ZERO else None
-
-
-def text_of(raw: Mapping[str, Any], name: str) -> str:
-    """A required text.
-
-    Raises:
-        MessageError: it is missing or empty.
-    """
-    value = raw.get(name)
-    if not isinstance(value, str) or not value:
-        raise MessageError(f"{name} is missing")
-    return value
 
 
 def time_of(value: object, name: str) -> datetime:
@@ -158,16 +88,18 @@ def optional_time(value: object, name: str) -> datetime | None:
     return result if result >= _NO_TIME_BEFORE else None
 
 
-def side_of(raw: Mapping[str, Any], name: str) -> Side:
-    """BUY or SELL.
-
-    Raises:
-        MessageError: it is neither.
-    """
-    side = _SIDE.get(str(raw.get(name, "")).upper())
-    if side is None:
-        raise MessageError(f"{name} is neither BUY nor SELL: {raw.get(name)!r}")
-    return side
+def moment_of(answer: Mapping[str, Any]) -> datetime:
+    """The moment (UTC) in an answer of the time endpoint. Raises MessageError if there is none."""
+    milliseconds = number(answer.get("epochMillis"), "epochMillis")
+    if milliseconds:
+        try:
+            return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+        except (OverflowError, OSError, ValueError) as problem:
+            raise MessageError(f"epochMillis is not a time: {problem}") from None
+    moment = optional_time(answer.get("iso"), "iso")
+    if moment is None:
+        raise MessageError("epochMillis and iso are both missing")
+    return moment
 
 
 def known_status(text: object) -> bool:
@@ -357,16 +289,6 @@ def fraction_of_percent(value: object) -> Decimal | None:
     """An optional percentage: None if it can't be parsed, so that the other rules are still read."""
     figure = number_or_none(value)
     return None if figure is None else figure / 100
-
-
-def number_or_none(value: object) -> Decimal | None:
-    """The same for any other number."""
-    if value in (None, ""):
-        return None
-    try:
-        return number(value, "figure")
-    except MessageError:
-        return None
 
 
 def candle(raw: Mapping[str, Any], symbol: str) -> Candle:

@@ -8,9 +8,10 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from domain.money import EXACT, ZERO, plain
-from exchange.coinbase.parse import MessageError, time_of
+from exchange.coinbase.parse import time_of
 from exchange.coinbase.recorded import EPOCH, RecordedOrder
 from exchange.port import PublicTrade
+from exchange.reading import MessageError
 
 __all__ = ["candles", "iso", "order_report", "plain_or_none", "ratio", "stamp_of", "sum_of"]
 

@@ -22,10 +22,10 @@ import orjson
 from domain.money import plain
 from domain.orders import AttemptStatus, Report, Side, Totals, fill_between, merge
 from exchange.coinbase.messages import events_of, orders_in
-from exchange.coinbase.parse import MessageError
 from exchange.coinbase.recorded import RecordedBook, RecordedConnection, RecordedOrder, RecordedProduct
 from exchange.coinbase.recorded_sums import candles, iso, order_report, plain_or_none, ratio, stamp_of, sum_of
 from exchange.port import BookUpdate, MalformedMessage, OrderEvent, PublicTrade, StreamEvent, Ticker
+from exchange.reading import MessageError
 from exchange.sequence import SequenceTracker
 
 __all__ = ["RecordingCheck"]

@@ -31,12 +31,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
-from exchange.coinbase.clock import ExchangeClock, moment_of
+from exchange.clock import ExchangeClock
 from exchange.coinbase.failures import AUTH_FAILURE, command_failure, date_of, read_failure, response_of
 from exchange.coinbase.keys import ApiKey
-from exchange.coinbase.parse import MessageError
+from exchange.coinbase.parse import moment_of
 from exchange.port import ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
 from exchange.rate_limit import RateLimiter
+from exchange.reading import MessageError
 from exchange.trust import authorities
 
 __all__ = ["PREFIX", "RestCaller"]

@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 
 from exchange.coinbase.messages import SNAPSHOT_BATCH, events_of, malformed, orders_in, subscribe
-from exchange.coinbase.parse import MessageError
 from exchange.coinbase.twins import Twins
 from exchange.port import BookUpdate, CandleUpdate, Gap, PublicTrade, SnapshotComplete, StreamEvent, Ticker
+from exchange.reading import MessageError
 from exchange.sequence import SequenceTracker
 from exchange.streams import StreamStats, SubscriptionError
 
@@ -113,6 +113,11 @@ class CoinbaseSession:
     def expects_heartbeats(self) -> bool:
         """Whether heartbeats were subscribed to."""
         return "heartbeats" in self._channels
+
+    @property
+    def ready(self) -> bool:
+        """From the first message on: the venue sends snapshots before it confirms, and numbers every message."""
+        return True
 
     def opening(self) -> Sequence[str]:
         """One subscribe message a channel, each with a new token if there is a key."""

@@ -231,10 +231,10 @@ class Slow:
         await self._both.wait()
         return await self._exchange.products(symbols)
 
-    async def fee_rates(self) -> Any:
+    async def fee_rates(self, symbol: str | None = None) -> Any:
         """Like the exchange."""
         await self._both.wait()
-        return await self._exchange.fee_rates()
+        return await self._exchange.fee_rates(symbol)
 
     async def quote(self, symbol: str) -> Quote:
         """Like the exchange."""

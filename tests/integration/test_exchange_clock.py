@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
+from exchange.clock import ExchangeClock
 from exchange.coinbase import ApiKey, CoinbaseConfig, CoinbaseExchange
-from exchange.coinbase.clock import ExchangeClock, moment_of
-from exchange.coinbase.parse import MessageError
+from exchange.coinbase.parse import moment_of
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.paper.coinbase.requests import Call
 from exchange.paper.coinbase.rest import Rest
 from exchange.paper.coinbase.rest_market import MarketViews
 from exchange.port import Connected, Disconnected, NotAccepted, OrderRequest, StreamEvent, Unavailable
+from exchange.reading import MessageError
 from exchange.streams import ReconnectSettings
 from tests.support.waiting import SLACK, eventually
 

@@ -224,7 +224,7 @@ async def test_insufficient_balance_counts_own_and_others_orders_once(desk: Desk
         """,
         desk.account,
     )  # of 1,000, 100 and its fee are reserved
-    fees = await desk.venue.fee_rates()
+    fees = await desk.venue.fee_rates("BTC-USD")
     own = await desk.admit(limit_buy(desk.account, "0.01", "49000"))
     assert own.accepted
     left = 1000 - 100 * (1 + fees.taker) - 490 * (1 + fees.taker)

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from exchange.coinbase.streams import CoinbaseSession
-from exchange.port import BookUpdate, Connected, Disconnected, Gap, MalformedMessage, StreamEvent, Ticker
+from exchange.port import BookUpdate, Connected, Disconnected, Gap, Heartbeat, MalformedMessage, StreamEvent, Ticker
 from exchange.streams import ReconnectingStream, ReconnectSettings, StreamStats
 from tests.support.waiting import SLACK
 
@@ -356,4 +357,118 @@ async def test_what_was_sent_before_the_end_is_delivered_to_a_slow_reader() -> N
         assert kinds(events) == ["Connected", *["Ticker"] * 50, "Disconnected"]
         assert isinstance(events[-1], Disconnected)
         assert events[-1].reason == "the venue closed the connection (1001: going away)"
+        await stream.aclose()
+
+
+class Confirmed:
+    """A session of a venue that confirms each of two subscriptions, the second after a question of its own."""
+
+    expects_heartbeats = False
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self._replies: list[str] = []
+
+    @property
+    def ready(self) -> bool:
+        """Both are confirmed."""
+        return {"first", "second"} <= set(self.seen)
+
+    def opening(self) -> Sequence[str]:
+        """The first subscription."""
+        return ["first?"]
+
+    def receive(self, frame: bytes) -> Sequence[StreamEvent]:
+        """Each message is an event; a question has a reply."""
+        text = frame.decode()
+        self.seen.append(text)
+        if text.endswith("?"):
+            self._replies.append(text[:-1] + "!")
+        elif text == "first":
+            self._replies.append("second?")
+        return [Heartbeat(len(self.seen), datetime.now(UTC))]
+
+    def replies(self) -> Sequence[str]:
+        """What is to be answered."""
+        replies, self._replies = self._replies, []
+        return replies
+
+
+async def test_a_stream_is_connected_once_every_subscription_is_confirmed() -> None:
+    """`Connected` comes after the last confirmation, and what came before it is delivered after it."""
+
+    async def handler(connection: ServerConnection) -> None:
+        assert await connection.recv() == "first?"
+        await connection.send("first")
+        assert await connection.recv() == "second?"
+        await connection.send("something")
+        await connection.send("second")
+        await connection.wait_closed()
+
+    async with server(handler) as url:
+        stream = ReconnectingStream(url, Confirmed, settings=FAST, stats=StreamStats())
+        events = await take(stream, 4)
+        assert kinds(events) == ["Connected", "Heartbeat", "Heartbeat", "Heartbeat"]
+        assert [event.counter for event in events if isinstance(event, Heartbeat)] == [1, 2, 3]
+        await stream.aclose()
+
+
+async def test_a_subscription_that_is_never_confirmed_is_a_failure_each_time() -> None:
+    """Messages alone don't make a connection: without all confirmations it ends, and the failures add up."""
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.send("first")
+        await connection.wait_closed()
+
+    async with server(handler) as url:
+        settings = ReconnectSettings(backoff_first=0.01, backoff_cap=0.05, first_frame=0.2)
+        stream = ReconnectingStream(url, Confirmed, settings=settings, stats=StreamStats())
+        events = await take(stream, 2)
+        assert [event.failures for event in events if isinstance(event, Disconnected)] == [1, 2]
+        assert "not every subscription confirmed within 0.2 s" in str(events[0])
+        await stream.aclose()
+
+
+async def test_a_question_is_answered_before_its_event_is_handled() -> None:
+    """A consumer that is busy with an event delays no answer that the venue is waiting for."""
+    answered = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send("first")
+        await connection.recv()
+        await connection.send("second")
+        await connection.send("alive?")
+        assert await connection.recv() == "alive!"
+        answered.set()
+        await connection.wait_closed()
+
+    async with server(handler) as url:
+        stream = ReconnectingStream(url, Confirmed, settings=FAST, stats=StreamStats())
+        await take(stream, 4)  # up to the question's event, after which nobody reads
+        async with asyncio.timeout(SLACK * 8):
+            await answered.wait()
+        await stream.aclose()
+
+
+async def test_the_first_message_goes_out_after_the_pause_that_the_venue_asks_for() -> None:
+    """With `settle` nothing is sent so long after the handshake."""
+    times: list[float] = []
+
+    def shaking_hands(*_: object) -> None:
+        times.append(asyncio.get_running_loop().time())
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.recv()
+        times.append(asyncio.get_running_loop().time())
+        await connection.send("first")
+        await connection.recv()
+        await connection.send("second")
+        await connection.wait_closed()
+
+    async with server(handler, process_request=shaking_hands) as url:
+        settings = ReconnectSettings(backoff_first=0.01, settle=0.3)
+        stream = ReconnectingStream(url, Confirmed, settings=settings, stats=StreamStats())
+        await take(stream, 1)
+        assert times[1] - times[0] >= 0.29
         await stream.aclose()

@@ -204,7 +204,7 @@ class FakeExchange:
         self._read("balances")
         return dict(self.money)
 
-    async def fee_rates(self) -> FeeRates:
+    async def fee_rates(self, symbol: str | None = None) -> FeeRates:
         """The test's rates."""
         self._read("fee_rates")
         return self.rates

@@ -13,12 +13,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from domain.orders import Side, VenueStatus
-from exchange.coinbase.keys import ApiKey, ApiKeyError
+from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.parse import (
-    MessageError,
     candle,
     fill,
-    number,
     optional_time,
     order_from_rest,
     order_from_stream,
@@ -27,6 +25,8 @@ from exchange.coinbase.parse import (
     trades_from,
     wallet,
 )
+from exchange.keys import ApiKeyError
+from exchange.reading import MessageError, number
 
 D = Decimal
 AT = datetime(2026, 8, 9, tzinfo=UTC)

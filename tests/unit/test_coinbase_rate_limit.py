@@ -25,6 +25,20 @@ async def test_no_more_than_the_rate_in_any_second() -> None:
     assert starts[-1] - starts[0] < 3
 
 
+async def test_a_venue_that_counts_in_tenths_of_a_second() -> None:
+    """Of 7 quick requests at 3 a tenth, the fourth and the seventh wait for a tenth each, not for a second."""
+    limiter = RateLimiter(30, burst=3)
+    starts: list[float] = []
+
+    async def request() -> None:
+        async with limiter.turn():
+            starts.append(time.monotonic())
+
+    await asyncio.gather(*(request() for _ in range(7)))
+    assert all(later - earlier >= 0.099 for earlier, later in zip(starts, starts[3:], strict=False))
+    assert len(starts) == 7
+
+
 async def test_urgent_requests_go_first() -> None:
     """An exit that arrives last is served before waiting entries."""
     limiter = RateLimiter(2)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import pytest
 
 from activities.venue import Venue, _Patience
-from domain.market import Product
-from exchange.port import Unavailable
+from domain.market import FeeRates, Product
+from exchange.port import Capabilities, Unavailable
 from tests.support.fake_exchange import FakeExchange
 
 BTC = "BTC-USD"
@@ -28,6 +29,36 @@ async def test_an_exit_has_a_touch_where_nobody_sells() -> None:
         await venue.quote_for("o-1", BTC)
     exchange.quotes.clear()
     assert await venue.touch(BTC, within=30) is None
+
+
+async def test_fee_rates_are_remembered_by_symbol_where_they_differ_by_symbol() -> None:
+    """A venue with one rate for all products is asked once, one with rates by product once a product."""
+
+    @dataclass
+    class ByProduct(FakeExchange):
+        """BTC-USD costs nothing; it counts what it is asked for."""
+
+        by_symbol: bool = True
+        asked: list[str | None] = field(default_factory=list)
+
+        @property
+        def capabilities(self) -> Capabilities:
+            """With or without rates by product."""
+            return replace(super().capabilities, fees_by_symbol=self.by_symbol)
+
+        async def fee_rates(self, symbol: str | None = None) -> FeeRates:
+            """As the test set them."""
+            self.asked.append(symbol)
+            return FeeRates(Decimal(0), Decimal(0)) if symbol == BTC else self.rates
+
+    exchange = ByProduct()
+    venue = Venue(exchange)
+    assert [(await venue.fee_rates(symbol)).taker for symbol in (BTC, "ETH-USD", BTC)] == [0, Decimal("0.006"), 0]
+    assert exchange.asked == [BTC, "ETH-USD"]
+    exchange = ByProduct(by_symbol=False)
+    venue = Venue(exchange)
+    assert {(await venue.fee_rates(symbol)).taker for symbol in (BTC, "ETH-USD")} == {Decimal("0.006")}
+    assert exchange.asked == [None]
 
 
 async def test_a_touch_serves_the_attempt_that_it_was_read_for() -> None:

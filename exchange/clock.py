@@ -12,15 +12,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import structlog
 
-from exchange.coinbase.parse import MessageError, number, optional_time
-
-__all__ = ["ExchangeClock", "moment_of"]
+__all__ = ["ExchangeClock"]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,20 +31,6 @@ _DATE_SECONDS = 5.0
 """A Date header is rounded down and delayed by the network, so smaller differences mean nothing. Seconds."""
 _SANE_SECONDS = 30 * 86_400.0
 """A date or public time further from our own clock than this is ignored. Seconds."""
-
-
-def moment_of(answer: Mapping[str, Any]) -> datetime:
-    """The moment (UTC) in an answer of the time endpoint. Raises MessageError if there is none."""
-    milliseconds = number(answer.get("epochMillis"), "epochMillis")
-    if milliseconds:
-        try:
-            return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
-        except (OverflowError, OSError, ValueError) as problem:
-            raise MessageError(f"epochMillis is not a time: {problem}") from None
-    moment = optional_time(answer.get("iso"), "iso")
-    if moment is None:
-        raise MessageError("epochMillis and iso are both missing")
-    return moment
 
 
 class _Source(StrEnum):
