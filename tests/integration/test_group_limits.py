@@ -67,7 +67,7 @@ async def refused(desk: Desk, intent: OrderIntent, gate: str, says: str) -> Admi
 
 async def needs(desk: Desk) -> Decimal:
     """What `buy` needs."""
-    return Decimal(50) * (1 + (await desk.venue.fee_rates()).taker)
+    return Decimal(50) * (1 + (await desk.venue.fee_rates("BTC-USD")).taker)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(STRATEGY, "dip"), (TRIGGER, "rsi_oversold")])

@@ -112,14 +112,14 @@ def test_an_order_is_its_row_and_its_executions() -> None:
     """Size and value by the row at once, fees by executions as they come, each once however often it is told."""
     known = KnownOrders()
     first = known.order(row(filled="20", value="1.2184", status="FILLED"))
-    assert (first.filled_size, first.filled_value, first.quote_fees) == (20, D("1.2184"), 0)
+    assert (first.filled_size, first.filled_value, first.quote_fees) == (D(20), D("1.2184"), D(0))
     assert not known.complete(first)
     for one in (trade("1", "12"), trade("2", "8"), trade("1", "12")):
         known.fill(one)
     filled = known.filled("77")
     assert filled is not None
-    assert (filled.filled_size, filled.filled_value, filled.quote_fees) == (20, D("1.2184"), D("0.002"))
-    assert (filled.status, filled.fill_count, filled.base_size) == (VenueStatus.FILLED, 2, 20)
+    assert (filled.filled_size, filled.filled_value, filled.quote_fees) == (D(20), D("1.2184"), D("0.002"))
+    assert (filled.status, filled.fill_count, filled.base_size) == (VenueStatus.FILLED, 2, D(20))
     assert filled.created_at == datetime(2026, 7, 3, 22, 43, 53, 544546, UTC)
     assert known.complete(filled)
 
@@ -132,7 +132,7 @@ def test_an_execution_can_come_before_its_order() -> None:
     assert item.at == datetime(2026, 7, 3, 22, 43, 53, 545000, UTC)
     early = known.filled("77")
     assert early is not None
-    assert (early.status, early.filled_size, early.client_order_id) == (VenueStatus.OPEN, 12, "c-1")
+    assert (early.status, early.filled_size, early.client_order_id) == (VenueStatus.OPEN, D(12), "c-1")
     order = known.order(row("CANCELED", filled="12", value="0.73104"))
     assert (order.status, order.quote_fees, order.on_request) == (VenueStatus.CANCELLED, D("0.001"), True)
 
@@ -185,7 +185,7 @@ def test_a_market_buy_for_money_has_filled_when_it_ends_cancelled() -> None:
         transaction_time_ns=1783118632956192097,
     )  # fmt: skip
     order = KnownOrders().order(recorded)
-    assert (order.status, order.filled_size, order.filled_value) == (VenueStatus.FILLED, 19, D("1.15767"))
+    assert (order.status, order.filled_size, order.filled_value) == (VenueStatus.FILLED, D(19), D("1.15767"))
     assert order.updated_at == datetime(2026, 7, 3, 22, 43, 52, 956192, UTC)
     short = KnownOrders().order({**recorded, "cumulative_quantity": "4", "cumulative_value": "0.24372"})
     assert (short.status, short.on_request) == (VenueStatus.CANCELLED, False)
@@ -258,8 +258,8 @@ def test_a_row_that_can_not_be_read_says_why(broken: dict[str, object], words: s
 
 def test_what_is_certain_of_an_unreadable_row() -> None:
     """The filled size and the end are used also where the rest can't be read."""
-    assert size_for_sure(row("CANCELED", filled="5", side="?")) == (5, True)
-    assert size_for_sure(row("ACTIVE", filled="5")) == (5, False)
+    assert size_for_sure(row("CANCELED", filled="5", side="?")) == (D(5), True)
+    assert size_for_sure(row("ACTIVE", filled="5")) == (D(5), False)
     assert size_for_sure({"cumulative_quantity": "x"}) == (None, False)
     assert size_for_sure("text") == (None, False)
 
