@@ -1,0 +1,6 @@
+"""Crypto.com Exchange behind the port."""
+
+from exchange.cryptocom.config import CryptocomConfig
+from exchange.cryptocom.signing import CryptocomKey
+
+__all__ = ["CryptocomConfig", "CryptocomKey"]
