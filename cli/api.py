@@ -172,7 +172,11 @@ async def _serve(
         live = LiveSettings(settings, pool, sources)
         seen = sources_of(settings, pool, lambda: live.policy)
         streams = Streams(seen, sessions)
-        routers = [read_routes(seen), action_routes(hands_of(settings, pool)), stream_routes(streams)]
+        routers = [
+            read_routes(seen),
+            action_routes(hands_of(settings, pool, lambda: live.policy)),
+            stream_routes(streams),
+        ]
         app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=routers, page=page)
         server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
         loop = asyncio.get_running_loop()

@@ -1,13 +1,15 @@
 """What the API acts with: commands in the ledger, the switch of entries, and Temporal once something is to be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
     from activities.database import Pool
+    from activities.policy import Policy
     from domain.commands import CommandKind
+    from domain.limit_groups import GroupKind
     from domain.messages import CloseRequest
     from web.api.actions import Hands
     from workers.settings import Settings
@@ -15,17 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["hands_of"]
 
 
-def hands_of(settings: "Settings", pool: "Pool") -> "Hands":
-    """What the API acts with. Temporal is connected to when it is first needed: reading works without it."""
+def hands_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy] | None" = None) -> "Hands":
+    """What the API acts with. Temporal is connected to when it is first needed: reading works without it.
+
+    `policy`: the one in force at each look; without it, that of `settings`.
+    """
     import contextlib
 
     import asyncpg
 
     from activities import commands
     from activities.orders import controls
+    from cli.groups import group_sentence, require_group, turn_group
+    from cli.output import UserError
     from cli.quotes import quotes_leave
     from web.api.actions import Hands, NoTemporalError
+    from web.refusals import Refused
     from workers.errors import UnreachableError
+    from workers.settings.values import policy_of
     from workers.temporal_connection import connect
 
     account = settings.account
@@ -56,4 +65,13 @@ def hands_of(settings: "Settings", pool: "Pool") -> "Hands":
                     await quotes_leave(connection, settings, by)
         return changed
 
-    return Hands(pool, account, settings.mode == "live", client, write_command, keep, turn)
+    async def turn_one(group: "tuple[GroupKind, str]", halted: bool, why: str, by: str) -> tuple[bool, str]:
+        async with pool.acquire() as connection:
+            try:
+                await require_group(connection, policy() if policy else policy_of(settings), *group)
+            except UserError as missing:
+                raise Refused(404, missing.code, missing.sentence) from missing
+            changed = await turn_group(connection, account, group, why, by, halted=halted)
+        return changed, group_sentence(group, changed=changed, halted=halted)
+
+    return Hands(pool, account, settings.mode == "live", client, write_command, keep, turn, turn_one)

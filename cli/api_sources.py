@@ -19,6 +19,7 @@ _HEALTH_S = 15.0
 
 def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]") -> "Sources":
     """What the API reads. `policy` is the one in force at each look."""
+    from cli.groups import limits_now
     from research.linkage import read_linkage
     from web.api.reads import Sources
     from workers.readiness import unwatched
@@ -33,6 +34,9 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
 
     async def today() -> dict[str, Any]:
         return await today_of(pool, policy())
+
+    async def limits() -> "Json":
+        return await limits_now(pool, policy())
 
     async def why(symbol: str, last: int) -> "Json":
         return await _why(pool, account, symbol, last, policy())
@@ -51,6 +55,7 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
         unwatched=alone,
         groups=groups,
         today=today,
+        limits=limits,
         why=why,
         linkage=linkage,
         health=_Health(settings).read,
@@ -83,12 +88,16 @@ async def today_of(ledger: "Statements", policy: "Policy") -> dict[str, Any]:
 async def _why(pool: "Pool", account: str, symbol: str, last: int, policy: "Policy") -> "Json":
     from activities.orders.controls import trading_control
     from activities.orders.entry_facts import disabled_why
+    from cli.groups import limits_now
     from web.views.why import read_why
 
     async with pool.acquire() as connection:
         switch = await trading_control(connection, account)
+    limits = await limits_now(pool, policy)
     not_bought = disabled_why(symbol, policy)
-    return await read_why(pool, account, symbol, last, lists=policy, switch=switch, not_bought=not_bought)
+    return await read_why(
+        pool, account, symbol, last, lists=policy, switch=switch, not_bought=not_bought, limits=limits
+    )
 
 
 class _Health:

@@ -17,6 +17,7 @@ from cli.quotes import quotes_leave
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from domain.limit_groups import GroupKind
     from domain.messages import CloseRequest
     from web.views import Row
     from workers.settings import Settings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["flatten", "halt", "resume"]
 
 _BY = Annotated[str, typer.Option("--by", help="Your name, recorded as a note with this machine's user.")]
+_STRATEGY = Annotated[str, typer.Option("--strategy", help="Only entries of this strategy of [risk.strategies].")]
+_TRIGGER = Annotated[str, typer.Option("--trigger", help="Only entries by this trigger of [triggers].")]
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _ANSWER_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
@@ -37,33 +40,69 @@ _ASKED: dict[str, Literal["close", "cancel"]] = {"trade": "close", "entry": "can
 
 def halt(
     reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
+    strategy: _STRATEGY = "",
+    trigger: _TRIGGER = "",
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Refuse every new entry at once (SKIP_TRADING_HALTED), until `bottrader resume`. Exits go on.
+    """Refuse every new entry at once (SKIP_TRADING_HALTED), or those of one strategy or trigger, until `bottrader
+    resume`. Exits go on.
 
-    Exit code 1 when entries were halted already.
+    Exit code 1 when these entries were halted already.
     """
-    return _turn(reason, user(by), halted=True, as_json=as_json)
+    return _turn(reason, strategy, trigger, user(by), halted=True, as_json=as_json)
 
 
 def resume(
     reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
+    strategy: _STRATEGY = "",
+    trigger: _TRIGGER = "",
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Allow entries again after any halt, by a person or a limit. Exit code 1 when nothing was halted."""
-    return _turn(reason, user(by), halted=False, as_json=as_json)
+    """Allow entries again after any halt of the account, by a person or a limit, or those of one strategy or trigger
+    after a halt of its own.
+
+    Exit code 1 when nothing was halted.
+    """
+    return _turn(reason, strategy, trigger, user(by), halted=False, as_json=as_json)
 
 
-def _turn(reason: str, by: str, *, halted: bool, as_json: bool) -> int:
+def _turn(reason: str, strategy: str, trigger: str, by: str, *, halted: bool, as_json: bool) -> int:
     import asyncio
 
-    from cli.settings import current_settings
+    from cli.groups import which_group
+    from cli.settings import current_settings, settings_in_force
     from cli.settings_left import settings_to_stop
 
+    group = which_group(strategy, trigger)
+    if group is not None:
+        # Which strategies there are, only valid settings say; the account can be halted without them.
+        found = _store_group(settings_in_force(), group, reason, by, halted=halted, as_json=as_json)
+        return asyncio.run(found)
     settings = settings_to_stop() if halted else current_settings()
     return asyncio.run(_store(settings, reason, by, halted=halted, as_json=as_json))
+
+
+async def _store_group(
+    settings: "Settings", group: "tuple[GroupKind, str]", reason: str, by: str, *, halted: bool, as_json: bool
+) -> int:
+    import structlog
+
+    from cli.groups import group_sentence, require_group, turn_group
+    from cli.ledger import open_ledger
+    from workers.settings.values import policy_of
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    async with open_ledger(settings) as ledger:
+        await require_group(ledger, policy_of(settings), *group)
+        changed = await turn_group(ledger, settings.account, group, reason, by, halted=halted)
+    kind, name = group
+    if as_json:
+        print_json({"account": settings.account, "changed": changed, "halted": halted, "kind": kind, "name": name})
+    else:
+        typer.echo(f"{group_sentence(group, changed=changed, halted=halted)} (account {settings.account}).")
+    return int(ExitCode.OK if changed else ExitCode.NO)
 
 
 async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as_json: bool) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from web.views import Row
     from workers.settings import Settings
 
-__all__ = ["status", "status_rows"]
+__all__ = ["limit_rows", "status", "status_rows"]
 
 
 def status(
@@ -35,6 +35,12 @@ def status(
         return
     tell(_head(found))
     print_table(("", ""), status_rows(found))
+    if found["limits"]["groups"]:
+        print_table(
+            ("limits of", "open money", "open trades", "P&L today", ""),
+            limit_rows(found["limits"]),
+            title=f"Strategies and triggers, in {found['limits']['currency']}",
+        )
 
 
 async def _look(settings: "Settings") -> "dict[str, Any]":
@@ -43,6 +49,7 @@ async def _look(settings: "Settings") -> "dict[str, Any]":
 
     from activities.orders.controls import trading_control
     from cli.api_sources import streams_of, today_of
+    from cli.groups import limits_now
     from cli.ledger import open_ledger
     from web.views.standing import read_standing
     from workers.readiness import unwatched
@@ -57,6 +64,7 @@ async def _look(settings: "Settings") -> "dict[str, Any]":
         control = await trading_control(ledger, account)
         standing = await read_standing(ledger, account, streams_of(settings), alone)
         today = await today_of(ledger, policy_of(settings))
+        limits = await limits_now(ledger, policy_of(settings))
     return {
         "at": datetime.now(UTC),
         "account": account,
@@ -66,6 +74,7 @@ async def _look(settings: "Settings") -> "dict[str, Any]":
         "speed": settings.speed,
         **standing,
         "today": today,
+        "limits": limits,
     }
 
 
@@ -108,10 +117,38 @@ def status_rows(found: "Row") -> list[tuple[str, str]]:
         ("losses in a row", f"{today['losses_in_a_row']}" + (f"/{row_limit}" if row_limit else ", no limit")),
         ("unprotected", "0" if not unprotected else f"{unprotected} of {counts['open_trades']} open trades"),
         ("oldest data", "none yet" if oldest is None else f"{ago(oldest['at'], found['at'])} ({oldest['what']})"),
-        ("open trades", str(counts["open_trades"])),
+        ("open trades", str(counts["open_trades"]) + _of_limit(found["limits"])),
         ("open orders", f"{counts['open_orders']}" + _some(counts["unknown_orders"], "with an unknown outcome")),
         ("open incidents", f"{counts['open_incidents']}" + _some(counts["critical_incidents"], "critical")),
     ]
+
+
+def limit_rows(limits: "Row") -> list[tuple[str, str, str, str, str]]:
+    """A line for each strategy and trigger that has limits or is halted: what it uses beside its limit."""
+    from domain.money import amount
+
+    currency = limits["currency"]
+
+    def of(used: "Any", limit: "Any", sign: str = "") -> str:
+        if limit is None:
+            return "no limit"
+        return f"{'not known' if used is None else amount(used, currency)} of {sign}{amount(limit, currency)}"
+
+    return [
+        (
+            f"{row['kind']} {row['name']}",
+            of(row["open_money"], row["budget"]),
+            "no limit" if row["open_trades_limit"] is None else f"{row['open_trades']} of {row['open_trades_limit']}",
+            of(row["pnl_today"], row["loss_limit"], "-"),
+            f"HALTED by {row['halted_by']}" if row["halted"] else "",
+        )
+        for row in limits["groups"]
+    ]
+
+
+def _of_limit(limits: "Row") -> str:
+    most = limits["open_trades_limit"]
+    return "" if most is None else f" ({limits['open_trades']} of {most} with open entries)"
 
 
 def _some(count: int, what: str) -> str:

@@ -58,6 +58,7 @@ def why(
 async def _look(settings: "Settings", symbol: str, last: int) -> dict[str, Any]:
     from activities.orders.controls import trading_control
     from activities.orders.entry_facts import disabled_why
+    from cli.groups import limits_now
     from cli.ledger import open_ledger
     from web.views.why import read_why
     from workers.settings.values import policy_of
@@ -66,7 +67,10 @@ async def _look(settings: "Settings", symbol: str, last: int) -> dict[str, Any]:
     not_bought = disabled_why(symbol, policy)
     async with open_ledger(settings) as ledger:
         switch = await trading_control(ledger, account)
-        return await read_why(ledger, account, symbol, last, lists=policy, switch=switch, not_bought=not_bought)
+        limits = await limits_now(ledger, policy)
+        return await read_why(
+            ledger, account, symbol, last, lists=policy, switch=switch, not_bought=not_bought, limits=limits
+        )
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

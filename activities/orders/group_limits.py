@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 _LIMIT = "daily loss limit"
+_NO_TRIGGER = ""
+"""Stands for the triggers of a strategy that has none any more, as no order is without one."""
 
 # Each group's trades and entries by its triggers. The first parameters: account; of each trigger of each group: kind
 # and name of the group, the trigger, whether what is open is limited, whether the day's loss is; the account's own
@@ -136,7 +138,7 @@ async def read_groups(
     named = [
         (kind, name, trigger, bool(group.limits.budget or group.limits.open_trades), bool(group.limits.daily_loss))
         for (kind, name), group in known.items()
-        for trigger in sorted(group.triggers)
+        for trigger in sorted(group.triggers) or [_NO_TRIGGER]
     ]
     columns = [list(column) for column in zip(*named, strict=True)] if named else [[], [], [], [], []]
     rows = await connection.fetch(GROUP_FACTS, policy.account, *columns, *own_currency(policy), count_all)

@@ -18,6 +18,8 @@ from tests.support.generated_ledger import write_ledger
 from tests.support.intents import limit_buy, market_buy
 from tests.support.page import NEEDS_BROWSER, PageDesk, SeenPage, page_desk
 from tests.support.waiting import SLACK, eventually
+from workers.settings.changes import set_override
+from workers.settings.sources import SettingSources
 from workers.stack.dev_server import DevServer
 
 pytestmark = NEEDS_BROWSER
@@ -320,6 +322,37 @@ async def test_incidents_are_resolved_and_parts_have_a_finding(desk: PageDesk) -
     await expect(seen.page.locator('[data-panel="why"] p.why')).to_have_text(answers)
     seen.assert_clean()
     await seen.context.close()
+
+
+async def test_limits_of_strategies_are_shown_and_one_is_halted(desk: PageDesk) -> None:
+    """Monitoring has each strategy's use beside its limits, by the settings in force; Halt and Resume are of that row
+    alone, and a second page sees it.
+    """
+    sources = SettingSources(from_file=desk.system.settings.model_dump())
+    async with desk.system.pool.acquire() as connection:
+        for key, value in (("triggers", "rsi_oversold"), ("budget", "1000"), ("max_open_trades", "7")):
+            await set_override(connection, sources, f"risk.strategies.dip.{key}", [value], by="a person")
+    seen, other = await desk.open(path="#/monitoring"), await desk.open(user="vera", path="#/monitoring")
+    lines = [page.page.locator('[data-panel="limits"] tbody tr', has_text="dip") for page in (seen, other)]
+    (group,) = (await read(desk, "/api/monitoring/summary"))["limits"]["groups"]
+    for line in lines:
+        await expect(line).to_contain_text("of 1,000.00")
+        await expect(line).to_contain_text(f"{group['open_trades']} of 7")
+        await expect(line).to_contain_text("allowed")
+    await lines[0].get_by_role("button", name="Halt").click()
+    await seen.confirm("Halt dip")
+    for line in lines:
+        await expect(line).to_contain_text("HALTED")
+        await expect(line).to_contain_text("owner (API)")
+    assert await desk.system.value("SELECT halted FROM group_controls WHERE kind = 'strategy' AND name = 'dip'")
+    await expect(seen.page.locator(".badge.halted")).to_have_count(0)
+    await expect(lines[1].get_by_role("button")).to_have_count(0)
+    await lines[0].get_by_role("button", name="Resume").click()
+    await seen.confirm("Resume dip", word="resume")
+    for line, page in zip(lines, (seen, other), strict=True):
+        await expect(line).to_contain_text("allowed")
+        page.assert_clean()
+        await page.context.close()
 
 
 async def test_the_audit_is_the_apis_row_by_row(desk: PageDesk) -> None:

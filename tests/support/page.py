@@ -191,7 +191,7 @@ async def page_desk(database: str, temporal_address: str) -> AsyncIterator[PageD
         streams = Streams(sources, sessions, look_s=0.25)
         routers = [
             read_routes(sources),
-            action_routes(hands_of(system.settings, system.pool)),
+            action_routes(hands_of(system.settings, system.pool, lambda: system.parts.live.policy)),
             stream_routes(streams),
         ]
         page = await page_of_libraries()

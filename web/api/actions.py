@@ -26,6 +26,7 @@ from temporalio.service import RPCError
 from domain.commands import CommandKind
 from domain.errors import BotTraderError
 from domain.ids import exit_workflow_id
+from domain.limit_groups import GroupKind
 from domain.messages import CloseRequest, StopsRequest
 from web.api.action_log import ActionLog, Begun
 from web.api.callers import Caller
@@ -70,6 +71,8 @@ class Hands:
     """Store a close or a cancel for the workflow that the sweep starts or finds."""
     turn: Callable[[bool, str, str], Awaitable[bool]]
     """Halt (True) or resume entries; why; who. Returns whether that changed anything. A halt also withdraws quotes."""
+    turn_group: Callable[[tuple[GroupKind, str], bool, str, str], Awaitable[tuple[bool, str]]]
+    """The same for one strategy or trigger; with a sentence. Raises Refused(404) for one that doesn't exist."""
 
 
 class NoTemporalError(BotTraderError):
@@ -84,10 +87,27 @@ class _Body(BaseModel):
     note: Note = ""
 
 
+GroupName = Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class Halt(_Body):
+    """Halt all entries, or only those of one strategy or trigger."""
+
+    strategy: GroupName | None = Field(None, description="only this strategy's entries, of [risk.strategies]")
+    trigger: GroupName | None = Field(None, description="only this trigger's entries, of [triggers]")
+
+
 class Confirmed(_Body):
     """An action that has to be confirmed by a typed word: its name, or in live mode the account's."""
 
     confirm: str = Field(max_length=100)
+
+
+class Resume(Confirmed):
+    """Resume all entries after a halt of the account, or those of one strategy or trigger after a halt of its own."""
+
+    strategy: GroupName | None = Field(None, description="only this strategy, of [risk.strategies]")
+    trigger: GroupName | None = Field(None, description="only this trigger, of [triggers]")
 
 
 class Flatten(Confirmed):
@@ -251,8 +271,11 @@ class _Actions:
             ) from None
         return _said(reply)
 
-    async def turn(self, begun: Begun, note: str, *, halted: bool) -> Answer:
-        """Raises the database's errors."""
+    async def turn(self, begun: Begun, group: tuple[GroupKind, str] | None, note: str, *, halted: bool) -> Answer:
+        """Raises Refused, and the database's errors."""
+        if group is not None:
+            changed, told = await self._hands.turn_group(group, halted, note, begun.by)
+            return Answer(accepted=True, sentence=f"{told[:1].lower()}{told[1:]}", changed=changed)
         changed = await self._hands.turn(halted, note, begun.by)
         word = "halted" if halted else "resumed"
         when = "" if changed else " already" if halted else "; nothing was halted"
@@ -336,24 +359,31 @@ def action_routes(hands: Hands) -> APIRouter:
         )
 
     @router.post("/api/halt", operation_id="halt")
-    async def halt(request: Request, given: _Body, idempotency_key: Key) -> JSONResponse:
-        """Refuse every new entry from now on. Exits continue."""
+    async def halt(request: Request, given: Halt, idempotency_key: Key) -> JSONResponse:
+        """Refuse every new entry from now on, or those of one strategy or trigger. Exits continue."""
+        group = _group_of(given)
         return await actions.once(
-            request, idempotency_key, "halt", "", given, lambda begun: actions.turn(begun, given.note, halted=True)
+            request,
+            idempotency_key,
+            "halt",
+            _subject(group),
+            given,
+            lambda begun: actions.turn(begun, group, given.note, halted=True),
         )
 
     @router.post("/api/resume", operation_id="resume")
-    async def resume(request: Request, given: Confirmed, idempotency_key: Key) -> JSONResponse:
-        """Allow entries again, whoever or whatever halted them."""
+    async def resume(request: Request, given: Resume, idempotency_key: Key) -> JSONResponse:
+        """Allow entries again, whoever or whatever halted them; or those of one strategy or trigger."""
         actions.require_word(given, "resume")
+        group = _group_of(given)
         # Done again, it could end a halt that came in between.
         return await actions.once(
             request,
             idempotency_key,
             "resume",
-            "",
+            _subject(group),
             given,
-            lambda begun: actions.turn(begun, given.note, halted=False),
+            lambda begun: actions.turn(begun, group, given.note, halted=False),
             again=False,
         )
 
@@ -367,6 +397,20 @@ def action_routes(hands: Hands) -> APIRouter:
         )
 
     return router
+
+
+def _group_of(given: Halt | Resume) -> tuple[GroupKind, str] | None:
+    """The strategy or trigger that is named; None: the account is meant. Raises Refused(422)."""
+    if given.strategy and given.trigger:
+        what = "Give a strategy or a trigger, not both: each has a halt of its own."
+        raise Refused(422, "BAD_REQUEST", what, field="trigger")
+    if given.strategy:
+        return GroupKind.STRATEGY, given.strategy
+    return (GroupKind.TRIGGER, given.trigger) if given.trigger else None
+
+
+def _subject(group: tuple[GroupKind, str] | None) -> str:
+    return "" if group is None else f"{group[0].value} {group[1]}"
 
 
 def _said(reply: Reply) -> Answer:

@@ -199,6 +199,7 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
             standing
             | {
                 "today": await sources.today(),
+                "limits": await sources.limits(),
                 "incidents": [event_line(row) for row in incidents],
                 "signals": [dict(row) for row in signals],
                 "runs": [dict(row) for row in await newest_runs(ledger, account, 20)],

@@ -24,6 +24,8 @@ class Sources:
     """Figures of closed trades by `By`, of a range of closing times, as `bottrader report` has them."""
     today: Callable[[], Awaitable[dict[str, Any]]]
     """The UTC day's result and the losses in a row, each beside its limit."""
+    limits: Callable[[], Awaitable[Json]]
+    """What the account, its strategies and its triggers use of their limits (`web.views.limits`)."""
     why: Callable[[str, int], Awaitable[Json]]
     """Why a product was traded or not, with this many of the newest runs, signals and orders."""
     linkage: Callable[[], Awaitable[Json]]

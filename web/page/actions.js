@@ -144,6 +144,34 @@ export function resume() {
   });
 }
 
+/** @typedef {{kind: string, name: string, halted_by: string, since: string | null}} Group a strategy or a trigger */
+
+/** Refuse the new entries of a strategy or trigger. @param {Group} group */
+export function haltGroup({ kind, name }) {
+  confirm({
+    title: `Halt ${kind} ${name}?`,
+    text: "Its new entries are refused until somebody resumes it. Its open trades stay guarded, and exits go on.",
+    action: `Halt ${name}`,
+    danger: true,
+    run: ({ note, key }) => act("/api/halt", { note, [kind]: name }, { key }),
+  });
+}
+
+/** Let them pass again. @param {Group} group */
+export function resumeGroup({ kind, name, halted_by: by, since }) {
+  confirm({
+    title: `Resume ${kind} ${name}?`,
+    text: "Its new entries pass again; its losses of today until now are not counted any more.",
+    lines: () => [
+      ["Halted by", by || "–"],
+      ["Since", since ? `${age(since, now.value)} ago` : "–"],
+    ],
+    word: "resume",
+    action: `Resume ${name}`,
+    run: ({ note, confirm: word, key }) => act("/api/resume", { note, confirm: word, [kind]: name }, { key }),
+  });
+}
+
 /** Say that an incident is over. @param {{id: number, sentence: string}} incident */
 export function resolveIncident({ id, sentence }) {
   confirm({

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from domain.gates import never_sold
 from domain.text import shown
 from domain.wording import short, tidy
-from web.views import Ledger, Row
+from web.views import Json, Ledger, Row
+from web.views.limits import used_up
 
 __all__ = ["Lists", "Switch", "newest_matrix", "newest_signals", "read_why"]
 
@@ -69,10 +70,19 @@ class Switch(Protocol):
 
 
 async def read_why(
-    ledger: Ledger, account: str, symbol: str, last: int, *, lists: Lists, switch: Switch, not_bought: str
+    ledger: Ledger,
+    account: str,
+    symbol: str,
+    last: int,
+    *,
+    lists: Lists,
+    switch: Switch,
+    not_bought: str,
+    limits: Json,
 ) -> dict[str, Any]:
     """Why `symbol` was traded or not, as JSON: answers in plain words, and the newest `last` rows of the matrix, the
-    signals and the orders behind them. `not_bought`: why the settings forbid buying it; empty if they don't.
+    signals and the orders behind them. `not_bought`: why the settings forbid buying it; empty if they don't. `limits`:
+    as `web.views.limits` has them.
     """
     market = await ledger.fetchrow(_MARKET, account, symbol)
     matrix = [_plain(row) for row in await newest_matrix(ledger, account, symbol, last)]
@@ -82,7 +92,8 @@ async def read_why(
     return {
         "symbol": symbol,
         "account": account,
-        "answers": _answers(symbol, lists, switch, not_bought, matrix, signals, orders, quotes),
+        "answers": _answers(symbol, lists, switch, not_bought, limits, matrix, signals, orders, quotes),
+        "limits": limits,
         "switch": {
             "halted": switch.halted,
             "by": switch.changed_by,
@@ -122,13 +133,14 @@ def _answers(
     lists: Lists,
     switch: Switch,
     not_bought: str,
+    limits: Json,
     matrix: list[dict[str, Any]],
     signals: list[dict[str, Any]],
     orders: list[dict[str, Any]],
     quotes: Row | None,
 ) -> list[str]:
     """What prevents a buy now, then the results of the last run, decision and order."""
-    answers = _standing(symbol, lists, switch, not_bought)
+    answers = [*_standing(symbol, lists, switch, not_bought), *used_up(limits)]
     answers.append(_run_sentence(symbol, matrix[0] if matrix else None))
     known = {order["order_key"] for order in orders}
     if signals and signals[0]["order_key"] not in known:

@@ -1,7 +1,7 @@
 /** Monitoring: incidents that last, health by part, streams, notices, signals and runs of the strategy. */
 
-import { resolveIncident } from "../actions.js";
-import { age, between, fullTime, NONE, quantity, time, words } from "../format.js";
+import { haltGroup, resolveIncident, resumeGroup } from "../actions.js";
+import { age, between, fullTime, money, NONE, quantity, time, tone, words } from "../format.js";
 import { html, useState } from "../html.js";
 import { Age, OrderKey, Side, State, Workflow } from "../parts.js";
 import { each5s, useRead } from "../read.js";
@@ -47,6 +47,44 @@ function Incidents({ incidents }) {
       ])}
     />
   <//>`;
+}
+
+/** What strategies and triggers use of their limits. @param {{limits: any}} props */
+function Limits({ limits }) {
+  const trades = session.value?.role === "trade";
+  const { currency, groups } = limits;
+  const sum = (/** @type {string | null} */ amount) => (amount === null ? "not known" : money(amount, { currency }));
+  const of = (/** @type {any} */ used, /** @type {any} */ limit) => (limit === null ? NONE : `${used} of ${limit}`);
+  const all = limits.open_trades_limit === null ? null : `${limits.open_trades} of ${limits.open_trades_limit} open trades and entries of the account`;
+  return html`<${Panel} title=${`Limits of strategies and triggers, in ${currency}`} name="limits" count=${groups.length} note=${all}>
+    <${Small}
+      label="Limits"
+      empty="No strategy or trigger has limits of its own."
+      head=${["strategy or trigger", "open of budget", "open trades", "P&L today", "loss limit", "entries", ...(trades ? [""] : [])]}
+      right=${[1, 2, 3, 4]}
+      rows=${groups.map((/** @type {any} */ row) => [
+        html`<span title=${row.triggers.join(", ")}>${row.kind} <b>${row.name}</b></span>`,
+        row.budget === null ? NONE : of(sum(row.open_money), sum(row.budget)),
+        of(row.open_trades, row.open_trades_limit),
+        row.loss_limit === null ? NONE : html`<span class=${tone(row.pnl_today)}>${sum(row.pnl_today)}</span>`,
+        row.loss_limit === null ? NONE : sum(`-${row.loss_limit}`),
+        html`<${Standing} row=${row} />`,
+        ...(trades ? [html`<${Switch} row=${row} />`] : []),
+      ])}
+    />
+  <//>`;
+}
+
+/** Whether a strategy's or trigger's entries pass. @param {{row: any}} props */
+function Standing({ row }) {
+  if (!row.halted) return html`<span class="state good">allowed</span>`;
+  return html`<span class="state bad">HALTED</span> <span class="wide">by ${row.halted_by}, <${Age} at=${row.since} /></span>`;
+}
+
+/** @param {{row: any}} props */
+function Switch({ row }) {
+  const [name, run] = row.halted ? ["Resume", resumeGroup] : ["Halt", haltGroup];
+  return html`<button type="button" class="small" disabled=${!mayAct.value} onClick=${() => run(row)}>${name}</button>`;
 }
 
 /** Findings on each part. @param {{version: number}} props */
@@ -225,6 +263,7 @@ export function view() {
   return html`<div class="monitoring">
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     <${Incidents} incidents=${data.incidents} />
+    <${Limits} limits=${data.limits} />
     <${Health} version=${each5s.value} />
     <${Streams} data=${data} />
     <${Why} key=${whyOf()} />
