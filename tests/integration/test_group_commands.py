@@ -135,7 +135,7 @@ async def test_a_halt_of_a_strategy_that_the_settings_lost_is_shown_and_resumed(
 async def test_what_is_used_of_limits_is_shown(desk: Desk, api: Any, capsys: Capture) -> None:
     """Budget, open trades and today's loss beside their limits, the same in `status` and the API's summary."""
     await desk.admit(limit_buy(desk.account, "0.002", "50000"))
-    open_entry = Decimal(100) * (1 + (await desk.venue.fee_rates()).taker)
+    open_entry = Decimal(100) * (1 + (await desk.venue.fee_rates("BTC-USD")).taker)
     found = await summary(api)
     assert (found["currency"], found["open_trades"], found["open_trades_limit"]) == ("USD", 2, 9)
     dip, macd = found["groups"]
