@@ -19,6 +19,7 @@ from pathlib import Path
 
 from activities.database import account_transaction
 from bench.rows import Row, percentile
+from domain.limit_groups import GroupKind, GroupLimits, LimitGroup
 from domain.messages import Admission
 from schema import migrate
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
@@ -29,8 +30,15 @@ from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 __all__ = ["admit"]
 
 _AIM = 3.0
+_LIMITS_AIM = 2.0
 _BURST = 50
 _WARM = 30
+_LIMITS = GroupLimits(budget=Decimal(10**9), open_trades=100_000, daily_loss=Decimal(10**9))
+_GROUPS = (
+    LimitGroup(GroupKind.STRATEGY, "dip", frozenset({"rsi_oversold", "manual"}), _LIMITS),
+    LimitGroup(GroupKind.TRIGGER, "rsi_oversold", frozenset({"rsi_oversold"}), _LIMITS),
+)
+"""With the trigger of the ledger's trades and that of the entries: all of them count."""
 
 
 async def admit(say: Callable[[str], None], *, quick: bool) -> list[Row]:
@@ -58,6 +66,18 @@ async def admit(say: Callable[[str], None], *, quick: bool) -> list[Row]:
             floors += await _floor(desk, _BURST)
             ours += await _burst(desk, _BURST)
         rows.append(_row(f"an entry admitted with all gates, {_BURST} at once", ours, floors))
+        say(f"{alone} entries with and without limits of strategy, trigger and open trades")
+        free, limited = desk.policy, replace(desk.policy, max_open_trades=100_000, groups=_GROUPS)
+        for policy in (limited, free) * _WARM:
+            desk.policy = policy
+            await _burst(desk, 1)
+        without, ours = [], []
+        for _ in range(alone):
+            desk.policy = limited
+            ours += await _burst(desk, 1)
+            desk.policy = free
+            without += await _burst(desk, 1)
+        rows.append(_beside("an entry with limits of strategy, trigger and account, one at a time", ours, without))
     return rows
 
 
@@ -125,6 +145,21 @@ def _row(what: str, ours: list[float], floors: list[float]) -> Row:
         aim=f"p99 <= {_AIM:g} x",
         ok=p99 <= _AIM * floor99,
         note=f"{len(ours)} samples; floor p99 {floor99 * 1e3:.2f} ms; ratio of medians {medians:.1f}",
+    )
+
+
+def _beside(what: str, ours: list[float], without: list[float]) -> Row:
+    more = statistics.median(ours) / statistics.median(without)
+    return Row(
+        what=what,
+        unit="ms",
+        p50=statistics.median(ours) * 1e3,
+        p99=percentile(ours, 99) * 1e3,
+        floor=statistics.median(without) * 1e3,
+        ratio=more,
+        aim=f"p50 <= {_LIMITS_AIM:g} x without them",
+        ok=more <= _LIMITS_AIM,
+        note=f"{len(ours)} samples; without limits p99 {percentile(without, 99) * 1e3:.2f} ms",
     )
 
 

@@ -48,6 +48,8 @@ _LIMIT = "daily loss limit"
 _NO_TRIGGER = ""
 """Stands for the triggers of a strategy that has none any more, as no order is without one."""
 
+# A trade of before has no trigger of its own: looked up one by one, as a join would be planned as a scan of all orders.
+_TRIGGER = "coalesce(t.entry_trigger, (SELECT o.trigger FROM orders o WHERE o.order_key = t.entry_key))"
 # Each group's trades and entries by its triggers. The first parameters: account; of each trigger of each group: kind
 # and name of the group, the trigger, whether what is open is limited, whether the day's loss is; the account's own
 # currency; whether the account's open trades are counted, too. Where nothing of a kind is limited it is not read.
@@ -55,47 +57,47 @@ GROUP_FACTS = f"""
 WITH named AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bool[], $6::bool[])
                   AS g (kind, name, trigger, counts, loses)
-), open AS MATERIALIZED (
-    SELECT o.trigger, {QUOTE} AS currency, count(*) AS trades,
+), held AS MATERIALIZED (
+    SELECT {_TRIGGER} AS trigger, {QUOTE} AS currency, count(*) AS trades,
            sum((t.bought_value + t.bought_quote_fees) * t.remaining
                / nullif(t.bought_size - t.bought_base_fees, 0)) AS money
-      FROM trades t JOIN orders o ON o.order_key = t.entry_key
-     WHERE true = ANY ($5::bool[]) AND t.account = $1 AND t.state <> 'CLOSED' AND o.trigger = ANY ($4::text[])
+      FROM trades t WHERE (true = ANY ($5::bool[]) OR $9) AND t.account = $1 AND t.state <> 'CLOSED'
      GROUP BY 1, 2
-    UNION ALL
-    SELECT t.trigger, {QUOTE}, count(*) FILTER (WHERE has.entry_key IS NULL),
-           sum(greatest(t.reserved_quote - t.filled_value - t.quote_fees, 0))
-      FROM orders t LEFT JOIN trades has ON has.entry_key = t.order_key AND has.state <> 'CLOSED'
-     WHERE true = ANY ($5::bool[]) AND t.account = $1 AND t.role = 'ENTRY' AND NOT t.finished
-       AND t.trigger = ANY ($4::text[])
+), entries AS MATERIALIZED (
+    SELECT t.trigger, {QUOTE} AS currency,
+           count(*) FILTER (WHERE NOT EXISTS (SELECT FROM trades h WHERE h.entry_key = t.order_key
+                                                 AND h.state <> 'CLOSED')) AS trades,
+           sum(greatest(t.reserved_quote - t.filled_value - t.quote_fees, 0)) AS money
+      FROM orders t
+     WHERE (true = ANY ($5::bool[]) OR $9) AND t.account = $1 AND NOT t.finished AND t.role = 'ENTRY'
      GROUP BY 1, 2
+), used AS MATERIALIZED (
+    SELECT * FROM held UNION ALL SELECT * FROM entries
 ), lost AS MATERIALIZED (
     SELECT kind, name, sum(CASE WHEN own THEN pnl ELSE pnl * quote_rate END) AS pnl,
-           array_agg(DISTINCT currency) FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
-      FROM (SELECT g.kind, g.name, t.sold_size, t.pnl, {QUOTE} AS currency,
-                   {is_own("$7::text[]", "$8::text")} AS own,
-                   CASE WHEN {has_rate("$7::text[]")} THEN t.quote_rate END AS quote_rate
-              FROM trades t JOIN orders o ON o.order_key = t.entry_key
-              JOIN named g ON g.trigger = o.trigger AND g.loses
+           array_agg(currency) FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
+      FROM (SELECT g.kind, g.name, d.*
+              FROM (SELECT {_TRIGGER} AS trigger, t.closed_at, t.sold_size, t.pnl, {QUOTE} AS currency,
+                           {is_own("$7::text[]", "$8::text")} AS own,
+                           CASE WHEN {has_rate("$7::text[]")} THEN t.quote_rate END AS quote_rate
+                      FROM trades t WHERE true = ANY ($6::bool[]) AND {of_the_day("$1")}
+                    OFFSET 0) d
+              JOIN named g ON g.trigger = d.trigger AND g.loses
               LEFT JOIN group_controls c ON c.account = $1 AND c.kind = g.kind AND c.name = g.name
-             WHERE true = ANY ($6::bool[]) AND {of_the_day("$1")}
-               AND (c.account IS NULL OR c.halted OR t.closed_at > c.changed_at)
+             WHERE c.account IS NULL OR c.halted OR d.closed_at > c.changed_at
             OFFSET 0) closed
      GROUP BY kind, name
 )
 SELECT g.kind, g.name, coalesce({IN_FORCE}, false) AS halted, c.reason, c.changed_by, c.changed_at, c.until,
-       coalesce(used.trades, 0)::int AS open_trades, used.currencies, used.money,
-       coalesce(lost.pnl, 0) AS day_pnl, coalesce(lost.unpriced, '{{}}') AS day_unpriced, account.open_trades AS of_all
-  FROM (SELECT CASE WHEN $9 THEN
-                   (SELECT count(*) FROM trades t WHERE t.account = $1 AND t.state <> 'CLOSED')
-                   + (SELECT count(*) FROM orders o WHERE o.account = $1 AND o.role = 'ENTRY' AND NOT o.finished
-                         AND NOT EXISTS (SELECT FROM trades t WHERE t.entry_key = o.order_key AND t.state <> 'CLOSED'))
-               ELSE 0 END::int AS open_trades) account
+       coalesce(own.trades, 0)::int AS open_trades, own.currencies, own.money,
+       coalesce(lost.pnl, 0) AS day_pnl, coalesce(lost.unpriced, '{{}}') AS day_unpriced,
+       (SELECT coalesce(sum(u.trades), 0) FROM used u)::int AS of_all
+  FROM (SELECT 1) one
   LEFT JOIN (SELECT kind, name, array_agg(trigger) AS triggers FROM named GROUP BY kind, name) g ON true
   LEFT JOIN group_controls c ON c.account = $1 AND c.kind = g.kind AND c.name = g.name
   LEFT JOIN lost ON lost.kind = g.kind AND lost.name = g.name
-  LEFT JOIN LATERAL (SELECT sum(o.trades) AS trades, array_agg(o.currency) AS currencies, array_agg(o.money) AS money
-                       FROM open o WHERE o.trigger = ANY (g.triggers)) used ON true
+  LEFT JOIN LATERAL (SELECT sum(u.trades) AS trades, array_agg(u.currency) AS currencies, array_agg(u.money) AS money
+                       FROM used u WHERE u.trigger = ANY (g.triggers)) own ON true
 """
 
 
@@ -159,7 +161,7 @@ def _state(group: LimitGroup, row: Record) -> GroupState:
         row["until"] if row["halted"] else None,
         row["open_trades"],
         {currency: round(amount, 8) for currency, amount in money.items()},
-        Results(row["day_pnl"], unpriced=tuple(sorted(row["day_unpriced"]))),
+        Results(row["day_pnl"], unpriced=tuple(sorted(set(row["day_unpriced"])))),
     )
 
 
