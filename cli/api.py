@@ -9,13 +9,16 @@ from cli.web import listen_at, only_on_this_machine
 
 if TYPE_CHECKING:
     import socket
+    from contextlib import AsyncExitStack
     from pathlib import Path
 
     from fastapi import APIRouter
     from pydantic import SecretStr
+    from starlette.types import ASGIApp
 
+    from exchange.background import Background
     from web.api.callers import Program, User
-    from web.api.door import DoorTerms
+    from web.api.door import Door, DoorTerms
     from web.api.login import About
     from web.api.stream import Streams
     from web.server import WebServer
@@ -150,7 +153,7 @@ async def _serve(
 
     logs_without_secrets()
     one_line_for_servers_away()
-    background = watch_background()
+    background, closing = watch_background(), contextlib.AsyncExitStack()
     pool = await create_pool(
         settings.database.dsn,
         size=settings.database.pool_size,
@@ -178,7 +181,8 @@ async def _serve(
             stream_routes(streams),
         ]
         app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=routers, page=page)
-        server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
+        served = _with_metrics(app, settings, streams, background, closing)
+        server = WebServer(served, arrival_s=10, max_connections=settings.api.max_connections, name="api")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, _stop, streams, server)
@@ -191,9 +195,30 @@ async def _serve(
     finally:
         if link_file and link_file is not True:
             link_file.unlink(missing_ok=True)
+        await closing.aclose()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await pool.close()
+
+
+def _with_metrics(
+    app: "Door", settings: "Settings", streams: "Streams", background: "Background", closing: "AsyncExitStack"
+) -> "ASGIApp":
+    """`app`, with its requests counted and told at telemetry.api_port if that is set; UserError(PORT_IN_USE)."""
+    import asyncio
+
+    told = settings.telemetry
+    if not told.api_port:
+        return app
+    from web.metrics import ApiMetrics
+    from workers.metrics_server import MetricsServer
+
+    metrics = ApiMetrics(lambda: streams.watchers)
+    closing.callback(metrics.close)
+    endpoint = MetricsServer(metrics.registry, told.host, told.api_port, "telemetry.api_port")
+    closing.push_async_callback(asyncio.to_thread, endpoint.close)
+    background.tell.append(lambda fault: metrics.background(fault.kind))
+    return metrics.measured(app)
 
 
 def _stop(streams: "Streams", server: "WebServer") -> None:

@@ -137,6 +137,7 @@ def up(
         data=data or data_dir(settings.mode),
         durable=True,
         temporal_port=temporal_port,
+        temporal_metrics_port=settings.telemetry.temporal_port,
         ui_port=ui_port,
         mtls=mtls or settings.mode == "live",
         postgres_port=postgres_port,

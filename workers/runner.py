@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -28,6 +29,7 @@ from activities.exits.price_watcher import PriceWatcher
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.validator import Validator
 from activities.market.keeper import MarketKeeper
+from activities.measures import SILENT, Measures
 from activities.orders.trading import TradingActivities
 from activities.product_rules import ProductRules
 from activities.quotes.rounds import Quoting
@@ -43,7 +45,7 @@ from activities.venue_standing import VenueStanding
 from domain.exits import ExitRules
 from domain.identity import IdentityError
 from workers.background import FaultIncidents, watch_background
-from workers.keeper import Keeper, check_at_start
+from workers.keeper import Keeper, check_at_start, needed_roles
 from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
 from workers.memory import keep_what_is_loaded
@@ -60,6 +62,7 @@ from workers.settings.sources import SettingSources
 from workers.settings.values import exchange_of, exit_rules
 from workers.telemetry import Telemetry, telemetry
 from workers.temporal_connection import connect
+from workers.temporal_metrics import runtime_with_metrics
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.external import ExternalOrderWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
@@ -159,7 +162,7 @@ async def worker_parts(settings: Settings, sources: SettingSources | None = None
             )
             with in_sentences():
                 await standing.begin()
-            client = await connect(settings)
+            client = await connect(settings, runtime_with_metrics(settings.telemetry))
             async with telemetry(settings, pool) as interceptors:
                 parts = WorkerParts(settings, client, pool, exchange, interceptors, sources, standing)
                 async with parts.live.following():
@@ -174,10 +177,16 @@ async def worker_parts(settings: Settings, sources: SettingSources | None = None
 def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
     """The workers of these roles, not yet running."""
     temporal = parts.settings.temporal
+    measures: Measures = SILENT
     for told in parts.interceptors:
         if isinstance(told, Telemetry):
             # Fills are counted where they are recorded, be it for a workflow or straight from the stream.
             parts.trading.ledger.recorded = told.recorded
+            told.run_roles(roles, needed_roles(parts.settings))
+            told.policy = lambda: parts.live.policy
+            measures = told
+    parts.trading.listen(measures)
+    parts.reconciler.measures = measures
     found: list[Worker] = []
     if "orders" in roles:
         trading = parts.trading
@@ -233,6 +242,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             parts.starter,
             user_stream_options(parts.settings),
             caught_up=caught_up,
+            measures=measures,
         )
         found.append(
             _long_worker(
@@ -249,7 +259,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             )
         )
     if "watchers" in roles:
-        options = watcher_options(lambda: parts.live.current)
+        options = replace(watcher_options(lambda: parts.live.current), measures=measures)
         watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, options)
         found.append(_long_worker(parts, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices]))
     if "strategy" in roles:

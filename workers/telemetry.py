@@ -11,18 +11,35 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.interfaces.orders import PlaceAttempt
+from activities.database import Pool
+from activities.interfaces.orders import LookUp, PlaceAttempt, RecordUpdate
+from activities.interfaces.reconcile import ReconcileReport
+from activities.measures import Measures
+from activities.policy import Policy
 from domain.ids import client_order_id
-from domain.messages import Admission, OrderUpdate, PlaceAnswer, RecordResult, TradeOutcome
+from domain.messages import (
+    Admission,
+    OrderUpdate,
+    PlaceAnswer,
+    PlaceVerdict,
+    RecordResult,
+    ResolveAnswer,
+    ResolveVerdict,
+    StatusSource,
+    TradeOutcome,
+)
+from domain.orders import AttemptStatus
 from exchange.background import TaskFault
 from workers.errors import UserError
+from workers.ledger_gauges import GAUGES, Readings, read_gauges
+from workers.metrics_server import MetricsServer
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,60 +51,32 @@ __all__ = ["Telemetry", "telemetry"]
 _log = structlog.get_logger()
 
 _REMEMBERED = 10_000
-_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
-
-# One row a value: the gauge, the value of its label, the number.
-_LOOK = """
-SELECT 'linkage_rate' AS gauge, o.source AS label,
-       (count(l.order_key)::float8 / count(*)) AS value
-  FROM orders o LEFT JOIN trade_strategy_link l USING (order_key)
- WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.filled_size > 0 AND o.received_at > now() - interval '1 day'
- GROUP BY o.source
-UNION ALL
-SELECT 'data_age_seconds', name, greatest(extract(epoch FROM now() - last_message_at), 0)::float8
-  FROM stream_positions WHERE last_message_at IS NOT NULL AND split_part(name, '/', 2) = $1
-UNION ALL
-SELECT 'stream_connected', name, connected::int::float8 FROM stream_positions WHERE split_part(name, '/', 2) = $1
-UNION ALL
-SELECT 'stream_reconnects', name, greatest(connections - 1, 0)::float8 FROM stream_positions
- WHERE split_part(name, '/', 2) = $1
-UNION ALL
-SELECT 'open_trades', state, count(*)::float8 FROM trades WHERE account = $1 AND state <> 'CLOSED' GROUP BY state
-UNION ALL
-SELECT 'open_orders', state, count(*)::float8 FROM orders WHERE account = $1 AND NOT finished GROUP BY state
-UNION ALL
-SELECT 'open_incidents', severity, count(*)::float8 FROM incidents
- WHERE account = $1 AND resolved_at IS NULL AND severity <> 'INFO' GROUP BY severity
-UNION ALL
-SELECT 'unrouted_facts', 'all', count(*)::float8 FROM raw_facts WHERE account = $1 AND routed_at IS NULL
-UNION ALL
-(SELECT 'ledger_violations', 'all', violations::float8 FROM ledger_checks WHERE account = $1 ORDER BY at DESC LIMIT 1)
-"""
-_GAUGES = {
-    "linkage_rate": ("source", "share of filled orders of the last day that carry their decision"),
-    "data_age_seconds": ("stream", "seconds since a stream's last message; healthy below 60"),
-    "stream_connected": ("stream", "1 while a stream is connected"),
-    "stream_reconnects": ("stream", "connections of a stream after its first"),
-    "open_trades": ("state", "trades with a position"),
-    "open_orders": ("state", "orders that have not ended"),
-    "open_incidents": ("severity", "incidents that nobody has resolved"),
-    "unrouted_facts": ("which", "facts of the exchange that are stored and not yet routed"),
-    "ledger_violations": ("which", "violations that the last check of the ledger found"),
+_ROLES = {
+    "role_running": "1 for each role that this process runs",
+    "role_needed": "1 for each role that the settings need in some process",
 }
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300)
+_SECONDS_OF_STOPS = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 5e-2)
 
 
-class Telemetry(Interceptor):
-    """The instruments of one process, and the interceptor that feeds them."""
+class Telemetry(Interceptor, Measures):
+    """The instruments of one process, with the interceptor and the measures that feed them.
+
+    Attributes:
+        policy: the policy in force, whose limits are told beside the day's result; None: neither is told.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         # Slow to load: who has no port starts without them.
         from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
         from opentelemetry.metrics import Observation  # noqa: PLC0415
+        from opentelemetry.sdk.metrics import Histogram as OtelHistogram  # noqa: PLC0415
         from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
         from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View  # noqa: PLC0415
+        from prometheus_client import Histogram  # noqa: PLC0415
 
         reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
-        buckets = View(instrument_name="bottrader_*_seconds", aggregation=ExplicitBucketHistogramAggregation(_SECONDS))
+        buckets = View(instrument_type=OtelHistogram, aggregation=ExplicitBucketHistogramAggregation(_SECONDS))
         self._provider = MeterProvider(metric_readers=[reader], views=[buckets], shutdown_on_exit=False)
         meter = self._provider.get_meter("bottrader")
         self._admissions = meter.create_counter("bottrader_admissions", description="intents decided on, by gate")
@@ -107,28 +96,63 @@ class Telemetry(Interceptor):
         self._background = meter.create_counter(
             "bottrader_background_errors", description="errors of background work that nobody awaited, by type"
         )
+        self._reports = meter.create_counter(
+            "bottrader_reports", description="reports of the exchange recorded, by what they wrote"
+        )
+        self._matches = meter.create_counter(
+            "bottrader_fill_matches", description="reports that bring a fill, by how their order was found"
+        )
+        self._fill_failures = meter.create_counter(
+            "bottrader_fill_failures", description="fills that could not be recorded at once and are tried again"
+        )
+        self._attempt_ends = meter.create_counter(
+            "bottrader_attempt_ends", description="attempts that ended, by outcome and number"
+        )
+        self._reconciled = meter.create_histogram(
+            "bottrader_reconcile_seconds", description="runs of reconcile that ended"
+        )
+        self._findings = meter.create_counter(
+            "bottrader_reconcile_findings", description="differences that reconcile found, by kind"
+        )
+        self._unprotected = meter.create_histogram(
+            "bottrader_unprotected_seconds", description="spans in which a position had no price watcher"
+        )
+        # Once a price: this library takes a tenth of the time of the other.
+        self._stops = Histogram(
+            "bottrader_stop_calculation_seconds",
+            "comparing a price with all stops of its product",
+            registry=registry,
+            buckets=_SECONDS_OF_STOPS,
+        )
+        self.policy: Callable[[], Policy] | None = None
+        self._roles: dict[str, Sequence[str]] = {"role_running": (), "role_needed": ()}
         self._placed: OrderedDict[str, datetime] = OrderedDict()
         self._closed: OrderedDict[str, None] = OrderedDict()
-        self._seen: dict[str, list[tuple[str, float]]] = {}
-        self._looked = 0.0
-        for name, (label, description) in _GAUGES.items():
+        self._seen: Readings = {}
+        self._looked = time.monotonic()
+        for name, (label, description) in GAUGES.items():
             meter.create_observable_gauge(f"bottrader_{name}", [self._observer(name, label)], description=description)
         meter.create_observable_gauge(
             "bottrader_look_age_seconds",
-            [lambda _: [Observation(time.monotonic() - self._looked)] if self._looked else []],
-            description="seconds since the gauges were read from the ledger",
+            [lambda _: [Observation(time.monotonic() - self._looked)]],
+            description="seconds since the gauges were read from the ledger, or since the start",
         )
+        for name, description in _ROLES.items():
+            meter.create_observable_gauge(f"bottrader_{name}", [self._roles_of(name)], description=description)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Temporal's hook: every activity of this process passes through."""
         return _Inbound(next, self)
 
-    async def look(self, pool: Any, account: str) -> None:
+    async def look(self, pool: Pool, settings: Settings) -> None:
         """Read the gauges from the ledger. Raises the database's errors."""
-        seen: dict[str, list[tuple[str, float]]] = {}
-        for row in await pool.fetch(_LOOK, account):
-            seen.setdefault(row["gauge"], []).append((row["label"], row["value"]))
-        self._seen, self._looked = seen, time.monotonic()
+        policy = None if self.policy is None else self.policy()
+        self._seen = await read_gauges(pool, settings.account, shards=settings.watcher.shards, policy=policy)
+        self._looked = time.monotonic()
+
+    def run_roles(self, running: Iterable[str], needed: Iterable[str]) -> None:
+        """Which roles this process runs, and which the settings need somewhere."""
+        self._roles = {"role_running": sorted(running), "role_needed": sorted(needed)}
 
     def close(self) -> None:
         """Measure no more."""
@@ -141,6 +165,11 @@ class Telemetry(Interceptor):
             return [Observation(value, {label: of}) for of, value in self._seen.get(name, ())]
 
         return observe
+
+    def _roles_of(self, name: str) -> Any:
+        from opentelemetry.metrics import Observation  # noqa: PLC0415 - slow to load
+
+        return lambda _: [Observation(1, {"role": role}) for role in self._roles[name]]
 
     def sent(self, argument: object) -> None:
         """An activity begins: an attempt that is about to be sent is remembered."""
@@ -157,8 +186,15 @@ class Telemetry(Interceptor):
             if not result.accepted:
                 self._orders.add(1, {"outcome": result.state.value})
         elif isinstance(result, PlaceAnswer) and isinstance(argument, PlaceAttempt):
-            number = str(argument.plan.number) if argument.plan.number < 10 else "10+"
+            number = _number(argument.plan.number)
             self._attempts.add(1, {"answer": result.verdict.value, "attempt": number, "code": result.code[:60]})
+            if result.verdict is PlaceVerdict.REFUSED:
+                self.attempt_ended(AttemptStatus.FAILED.value, argument.plan.number)
+        elif isinstance(result, ResolveAnswer) and isinstance(argument, LookUp):
+            if result.verdict is ResolveVerdict.ABSENT:
+                self.attempt_ended(AttemptStatus.ABSENT.value, argument.number)
+        elif isinstance(result, ReconcileReport):
+            self._reconcile(result)
         elif isinstance(result, RecordResult) and name == "end_order":
             self._orders.add(1, {"outcome": result.state.value})
         elif isinstance(result, TradeOutcome) and result.entry_key not in self._closed:
@@ -166,9 +202,40 @@ class Telemetry(Interceptor):
             reason = result.exit_reason.value if result.exit_reason else "NONE"
             self._exits.add(1, {"path": reason, "result": "won" if result.pnl > 0 else "lost"})
 
-    def failed(self, name: str, seconds: float) -> None:
-        """An activity raised."""
+    def failed(self, name: str, seconds: float, argument: object = None, problem: BaseException | None = None) -> None:
+        """An activity raised `problem`."""
         self._calls.record(seconds, {"activity": name, "outcome": "failed"})
+        if isinstance(argument, RecordUpdate) and argument.update.filled_size > 0:
+            self.fill_failed("workflow", type(problem).__name__)
+
+    def _reconcile(self, report: ReconcileReport) -> None:
+        self._reconciled.record(report.seconds)
+        for difference, count in report.counts.items():
+            self._findings.add(count, {"difference": difference})
+
+    def matched(self, by: str, source: StatusSource) -> None:
+        """A report brought a fill."""
+        self._matches.add(1, {"by": by, "source": source.value})
+
+    def written(self, write: str, source: StatusSource) -> None:
+        """A report was recorded."""
+        self._reports.add(1, {"write": write, "source": source.value})
+
+    def attempt_ended(self, outcome: str, number: int) -> None:
+        """An attempt has come to its end."""
+        self._attempt_ends.add(1, {"outcome": outcome, "attempt": _number(number)})
+
+    def fill_failed(self, where: str, kind: str) -> None:
+        """A fill could not be recorded now."""
+        self._fill_failures.add(1, {"where": where, "kind": kind})
+
+    def stops_calculated(self, seconds: float) -> None:
+        """A price was compared with all stops of its product."""
+        self._stops.observe(seconds)
+
+    def unprotected(self, seconds: float) -> None:
+        """A position was not watched for so long."""
+        self._unprotected.record(seconds)
 
     def background(self, fault: TaskFault) -> None:
         """Something failed that nobody awaited."""
@@ -199,14 +266,18 @@ class _Inbound(ActivityInboundInterceptor):
         self._telemetry.sent(argument)
         try:
             result = await super().execute_activity(input)
-        except Exception:
-            self._telemetry.failed(name, time.perf_counter() - began)
+        except Exception as problem:
+            self._telemetry.failed(name, time.perf_counter() - began, argument, problem)
             raise
         try:
             self._telemetry.ended(name, argument, result, time.perf_counter() - began)
         except (ValueError, TypeError, AttributeError) as problem:
             _log.warning("not counted", activity=name, problem=repr(problem))
         return result
+
+
+def _number(attempt: int) -> str:
+    return str(attempt) if attempt < 10 else "10+"
 
 
 def _remember(known: OrderedDict[str, Any], key: str, value: Any) -> None:
@@ -225,35 +296,30 @@ async def telemetry(settings: Settings, pool: Any) -> AsyncIterator[Sequence[Int
     if not asked.port:
         yield ()
         return
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - slow to load
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - slow to load
 
     registry = CollectorRegistry()
     telemetry = Telemetry(registry)
     try:
-        server, thread = start_http_server(asked.port, asked.host, registry)
-    except OSError as error:
+        server = MetricsServer(registry, asked.host, asked.port, "telemetry.port")
+    except UserError:
         telemetry.close()
-        raise UserError(
-            "PORT_IN_USE",
-            f"Metrics can't be served ({error.strerror}): set telemetry.host and telemetry.port.",
-        ) from None
-    looking = asyncio.create_task(_look_for_ever(telemetry, pool, settings.account, float(asked.look_s)))
+        raise
+    looking = asyncio.create_task(_look_for_ever(telemetry, pool, settings))
     _log.info("metrics", address=f"http://{asked.host}:{asked.port}/metrics")
     try:
         yield (telemetry,)
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(server.close)
         telemetry.close()
 
 
-async def _look_for_ever(telemetry: Telemetry, pool: Any, account: str, pause: float) -> None:
+async def _look_for_ever(telemetry: Telemetry, pool: Pool, settings: Settings) -> None:
     while True:
         try:
-            await telemetry.look(pool, account)
+            await telemetry.look(pool, settings)
         except Exception as problem:  # noqa: BLE001 - the database may be away in any way; the age of the look says so
             _log.warning("gauges not read", problem=repr(problem))
-        await asyncio.sleep(pause)
+        await asyncio.sleep(float(settings.telemetry.look_s))

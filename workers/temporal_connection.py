@@ -10,14 +10,19 @@ from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from workers.errors import UnreachableError, UserError
 
 if TYPE_CHECKING:
+    from temporalio.client import Interceptor
+    from temporalio.runtime import Runtime
+
     from workers.settings import Settings, TemporalSettings
 
 __all__ = ["connect"]
 
 
-async def connect(settings: "Settings") -> Client:
-    """A connected client. Raises UnreachableError(NO_TEMPORAL) when the server does not answer in time, and UserError
-    for certificates that can't be read, and in live for a server elsewhere without TLS.
+async def connect(settings: "Settings", runtime: "Runtime | None" = None) -> Client:
+    """A connected client, which traces what it asks for if `telemetry.traces` is set; `runtime` counts its metrics.
+
+    Raises UnreachableError(NO_TEMPORAL) when the server does not answer in time, and UserError for certificates that
+    can't be read, and in live for a server elsewhere without TLS.
     """
     temporal = settings.temporal
     options = _options(temporal)
@@ -25,13 +30,26 @@ async def connect(settings: "Settings") -> Client:
         _refuse_elsewhere(settings)
     try:
         async with asyncio.timeout(float(temporal.connect_timeout_s)):
-            return await Client.connect(**options, data_converter=pydantic_data_converter)
+            return await Client.connect(
+                **options,
+                data_converter=pydantic_data_converter,
+                interceptors=_interceptors(settings.telemetry.traces),
+                runtime=runtime,
+            )
     except (RuntimeError, TimeoutError):
         raise UnreachableError(
             "NO_TEMPORAL",
             "Temporal does not answer: start the local stack with `bottrader up`, "
             "or check temporal.address (TEMPORAL_ADDRESS).",
         ) from None
+
+
+def _interceptors(target: str | None) -> "list[Interceptor]":
+    if target is None:
+        return []
+    from workers.tracing import tracing_to  # noqa: PLC0415 - slow to load
+
+    return [tracing_to(target)]
 
 
 def _refuse_elsewhere(settings: "Settings") -> None:

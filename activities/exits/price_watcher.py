@@ -30,6 +30,7 @@ from activities.incidents import report_incident
 from activities.interfaces.streams import StreamEnd, WatcherActivity, WatcherInput
 from activities.leases import LeaseTerms
 from activities.long_running import every, together, until_shutdown
+from activities.measures import SILENT, Measures
 from activities.notifications import listen
 from activities.starting import Starter
 from activities.streams.feed_notes import FeedNotes
@@ -101,6 +102,7 @@ class WatcherOptions:
     beat_seconds: float = 1.0
     unprotected_after_seconds: float = 15.0
     """A position that had no watcher for so long is an incident."""
+    measures: Measures = SILENT
 
 
 class PriceWatcher(WatcherActivity):
@@ -183,6 +185,7 @@ class WatchSession:
             tenure.lease,
             after_seconds=options.unprotected_after_seconds,
             server_time=tenure.exchange.server_time,
+            measures=options.measures,
         )
         self._reader = PlanReader(
             tenure,
@@ -306,7 +309,9 @@ class WatchSession:
             now = datetime.now(UTC)
             # The side of the book that we would sell to decides, whatever there is of the other.
             if event.bid is not None and not self._too_late(event):
+                began = time.perf_counter()
                 self.watch.tick(event.symbol, event.bid, now)
+                self._options.measures.stops_calculated(time.perf_counter() - began)
         elif isinstance(event, CandleUpdate):
             symbol = event.candle.symbol
             if self._options.market_speed == 1 and self._feeds.ahead(event.candle.start):

@@ -18,6 +18,7 @@ import structlog
 from activities.database import Pool
 from activities.incidents import report_past
 from activities.leases import HELD, Lease
+from activities.measures import SILENT, Measures
 from domain.incidents import IncidentKind
 from exchange.port import ExchangeError
 
@@ -60,6 +61,7 @@ class UnprotectedTime:
     Args:
         after_seconds: a longer span is an incident (wall).
         server_time: asks for the exchange's time.
+        measures: is told each span.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class UnprotectedTime:
         *,
         after_seconds: float,
         server_time: Callable[[], Awaitable[datetime]],
+        measures: Measures = SILENT,
     ) -> None:
         self._pool = pool
         self._account = account
         self._lease = lease
         self._after_seconds = after_seconds
         self._server_time = server_time
+        self._measures = measures
         self._ahead = 0.0
         """Seconds by which the exchange's clock is ahead of ours."""
         self._looks = _FIRST_LOOKS
@@ -114,6 +118,8 @@ class UnprotectedTime:
         )
         for row in rows:
             noted.pop(row["entry_key"], None)
+            if row["span"] > 0:
+                self._measures.unprotected(row["span"])
         long = {row["entry_key"]: row["span"] for row in rows if row["span"] >= self._after_seconds}
         if long:
             await self._tell(long)

@@ -22,7 +22,8 @@ from activities.database import Pool, Record, Statements, lock_symbol
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.bookings import Booking, LedgerState, book, ledger_state_of
-from activities.ledger.rows import totals_of
+from activities.ledger.rows import report_of, totals_of
+from activities.measures import SILENT, Measures
 from domain.errors import BotTraderError
 from domain.exits import ExitRules
 from domain.ids import intent_key
@@ -91,6 +92,7 @@ class LedgerWriter:
         recorded: called after each new fill with the order's key, the report, the result and whether the order ended
             with it; must not raise.
         oversold: called with the symbol when a trade is found to have sold more than it had; must not raise.
+        measures: is told what each report wrote.
     """
 
     def __init__(self, pool: Pool, account: str) -> None:
@@ -99,6 +101,7 @@ class LedgerWriter:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self.recorded: Callable[[str, OrderUpdate, RecordResult, bool], None] | None = None
         self.oversold: Callable[[str], None] | None = None
+        self.measures: Measures = SILENT
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
         """Record a report in the ledger, in one transaction.
@@ -142,6 +145,7 @@ class LedgerWriter:
             if booking is None or known is None:
                 raise RuntimeError(f"the state of order {order_key} doesn't cover {cover}")
             if not booking.writes:
+                self.measures.written("none", update.source)
                 return booking.result
             row = await connection.fetchrow(
                 _COMMIT,
@@ -159,6 +163,7 @@ class LedgerWriter:
                 self._remember(order_key, row, booking.next_cover)
                 self._log(order_key, booking)
                 result = _with_trade(booking.result, row)
+                self._measure(known.state, update, booking)
                 if result.new_fill and self.recorded is not None:
                     self.recorded(order_key, update, result, "finish" in booking.writes)
                 if booking.oversold and self.oversold is not None:
@@ -186,6 +191,13 @@ class LedgerWriter:
         self._known[order_key] = _Known(ledger_state_of(row["state"]), row["mark"], cover)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+
+    def _measure(self, before: LedgerState, update: OrderUpdate, booking: Booking) -> None:
+        result = booking.result
+        self.measures.written("insert" if result.new_fill else "update", update.source)
+        known = next((row for row in before.attempts if row["number"] == result.attempt), None)
+        if result.attempt_status.final and known is not None and not report_of(known).final:
+            self.measures.attempt_ended(result.attempt_status.value, result.attempt)
 
     def _log(self, order_key: str, booking: Booking) -> None:
         for item in booking.writes.get("incidents", ()):

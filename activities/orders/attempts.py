@@ -20,6 +20,7 @@ from activities.database import Pool, Record
 from activities.heartbeat import alive
 from activities.interfaces.orders import CancelAttempt, LookUp, PlaceAttempt
 from activities.ledger.record import LedgerWriter, update_of
+from activities.measures import SILENT, Measures, tell_match
 from activities.obstacles import ObstacleNews
 from activities.orders.resends import Resends
 from activities.orders.touches import EXIT_ASKS_SECONDS
@@ -58,7 +59,11 @@ _BODIES = 10
 
 
 class AttemptCommands:
-    """The exchange's commands on attempts of one account's orders, and what their answers say in the journal."""
+    """The exchange's commands on attempts of one account's orders, and what their answers say in the journal.
+
+    Attributes:
+        measures: is told how fills that an answer brings were matched.
+    """
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class AttemptCommands:
         self._ledger = ledger
         self._obstacles = obstacles
         self._resends = resends
+        self.measures: Measures = SILENT
         self._takes_none = False
         """The exchange did not take the last order that this process sent, whatever it was."""
         self._telling: set[asyncio.Task[None]] = set()
@@ -290,6 +296,10 @@ class AttemptCommands:
             order.client_order_id,
             dict(order.raw),
         )
+        if order.filled_size > row["filled_size"]:
+            by = "exchange_id" if row["exchange_order_id"] else "client_id"
+            identity = order.exchange_order_id
+            tell_match(self.measures, by, source, exchange_order_id=identity, order_key=row["order_key"])
         await self._acknowledge(row["client_order_id"], order.exchange_order_id)
         update = update_of(order, row["number"], source, order.updated_at or datetime.now(UTC))
         return ResolveAnswer(

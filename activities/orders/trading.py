@@ -51,6 +51,7 @@ from activities.interfaces.orders import (
 from activities.ledger.closing import close_trade, finish_order, position_view
 from activities.ledger.record import LedgerWriter, UnknownAttemptError
 from activities.ledger.rows import totals_of
+from activities.measures import Measures
 from activities.obstacles import ObstacleNews
 from activities.orders.admission import Admissions
 from activities.orders.attempts import AttemptCommands
@@ -123,6 +124,10 @@ class TradingActivities(OrderActivities):
         resends = Resends(pool, venue, self._admissions.decisions, self._touches)
         obstacles = ObstacleNews(pool, client, self._account)
         self._attempts = AttemptCommands(pool, venue, policy, self.ledger, obstacles, resends)
+
+    def listen(self, measures: Measures) -> None:
+        """From now on `measures` is told what reports wrote and how fills were matched."""
+        self.ledger.measures = self._attempts.measures = measures
 
     @activity.defn(name="admit")
     async def admit(self, intent: OrderIntent) -> Admission:

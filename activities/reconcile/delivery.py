@@ -14,6 +14,7 @@ from temporalio.client import Client
 from activities.database import Connection, Pool
 from activities.incidents import report_incident
 from activities.leases import Lease
+from activities.measures import SILENT, Measures
 from activities.obstacles import ObstacleNews
 from activities.reconcile.adoption import Adoption
 from activities.reconcile.views import ExchangeView, read_journal
@@ -50,6 +51,7 @@ class FactDelivery:
         lease: Lease,
         *,
         seconds: float,
+        measures: Measures = SILENT,
     ) -> None:
         self._pool = pool
         self._client = client
@@ -58,7 +60,8 @@ class FactDelivery:
         self._account = account
         self._lease = lease
         self._seconds = seconds
-        self._facts = FactStore(pool, account, lease)
+        self._measures = measures
+        self._facts = FactStore(pool, account, lease, measures)
 
     async def deliver(self, view: ExchangeView, findings: Sequence[Finding]) -> tuple[int, bool]:
         """Store missing and unknown reports, by time, and route them; returns how many facts, and whether all are
@@ -99,6 +102,7 @@ class FactDelivery:
             routed=done.extend,
             defect=defect,
             at_once=16,
+            measures=self._measures,
         )
         try:
             for start in range(0, len(observed), CHUNK):
@@ -123,7 +127,7 @@ class FactDelivery:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 await lock_reconcile(connection, self._account)
-                return await FactStore(connection, self._account, self._lease).commit(chunk)
+                return await FactStore(connection, self._account, self._lease, self._measures).commit(chunk)
         except asyncpg.PostgresError:
             # A row that can't be stored as an order spoils the transaction; singly, it is kept as malformed.
             return await self._facts.commit(chunk)

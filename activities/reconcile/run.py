@@ -37,6 +37,7 @@ from activities.interfaces.reconcile import (
 from activities.leases import Lease, LeaseTerms, hold
 from activities.ledger.holdings import held_currencies
 from activities.long_running import holder_name
+from activities.measures import SILENT, Measures
 from activities.reconcile.adoption import Adoption
 from activities.reconcile.balances import BalanceReconciliation
 from activities.reconcile.delivery import CHUNK, FactDelivery, lock_reconcile
@@ -124,6 +125,7 @@ class Reconciler(ReconcileActivity):
         self.adoption = adoption
         self.starter = starter
         self.options = options or ReconcileOptions()
+        self.measures: Measures = SILENT
 
     @activity.defn(name="reconcile")
     async def reconcile(self, request: ReconcileInput) -> ReconcileReport:
@@ -318,6 +320,7 @@ class _Run:
             self._account,
             self._held,
             seconds=self._options.arrive_seconds,
+            measures=parts.measures,
         )
 
     async def _mark(self, view: ExchangeView) -> None:

@@ -18,6 +18,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.leases import DATABASE_TROUBLE
+from activities.measures import SILENT, Measures
 from activities.obstacles import ObstacleNews
 from activities.starting import Starter
 from activities.streams.facts import Fact
@@ -93,6 +94,7 @@ class FactRouter:
         spawn: runs a coroutine beside everything else.
         routed: called with the ids of delivered facts.
         defect: called with a fact and the error if a retry is unlikely to help.
+        measures: is told of each fill that could not be delivered now.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class FactRouter:
         defect: Callable[[Fact, str], Awaitable[None]],
         at_once: int = 64,
         signal_timeout: float = 5.0,
+        measures: Measures = SILENT,
     ) -> None:
         self.signalled = 0
         self.recorded = 0
@@ -120,6 +123,7 @@ class FactRouter:
         self._defect = defect
         self._slots = asyncio.Semaphore(at_once)
         self._signal_timeout = timedelta(seconds=signal_timeout)
+        self._measures = measures
         self._lanes: dict[str, dict[int, _Waiting]] = {}
 
     @property
@@ -172,6 +176,8 @@ class FactRouter:
         self, lane: dict[int, _Waiting], attempt: int, waiting: _Waiting, problem: Exception, longest: float
     ) -> float:
         waiting.failures += 1
+        if waiting.report.totals.size > 0:
+            self._measures.fill_failed(waiting.fact.observed.source.value, type(problem).__name__)
         if (newer := lane.pop(attempt, None)) is not None:
             waiting.take_all(newer)
         lane[attempt] = waiting

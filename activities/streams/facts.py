@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from activities.database import Statements
 from activities.leases import HELD, Lease, LeaseLostError
+from activities.measures import SILENT, Measures, tell_match
 from domain.messages import StatusSource
 from domain.orders import AttemptStatus, OrderRole, Report, Totals
 from exchange.port import MalformedMessage, VenueOrder
@@ -40,7 +41,7 @@ _JOURNAL = """
 """
 _COLUMNS = """
     a.order_key, a.number, a.size, a.status, a.filled_size, a.filled_value, a.quote_fees, a.base_fees,
-    a.exchange_order_id AS known_id, o.role, o.entry_key
+    a.exchange_order_id AS known_id, a.client_order_id AS our_id, o.role, o.entry_key
 """
 _COMMIT = (
     """
@@ -169,12 +170,13 @@ class Fact:
 
 
 class FactStore:
-    """Facts of one account, written under a lease."""
+    """Facts of one account, written under a lease. `measures` is told how those that bring a fill were matched."""
 
-    def __init__(self, pool: Statements, account: str, lease: Lease) -> None:
+    def __init__(self, pool: Statements, account: str, lease: Lease, measures: Measures = SILENT) -> None:
         self._pool = pool
         self._account = account
         self._lease = lease
+        self._measures = measures
 
     async def commit(self, batch: Sequence[Observed]) -> list[Fact]:
         """Store a batch in one statement; returns the facts in the same order, without those that can't be stored as an
@@ -203,7 +205,18 @@ class FactStore:
             return []
         if len(rows) != len(batch):
             raise LeaseLostError(f"the lease {self._lease.name} is another holder's by now")
+        for row, seen in zip(rows, batch, strict=True):
+            self._tell_match(row, seen)
         return [_fact(row, seen) for row, seen in zip(rows, batch, strict=True)]
+
+    def _tell_match(self, row: asyncpg.Record, seen: Observed) -> None:
+        """Of a report with more filled than the journal has: how its order was found."""
+        order, key = seen.order, row["order_key"]
+        if order.filled_size > (row["filled_size"] or 0):
+            by = "none" if key is None else "client_id" if row["our_id"] == order.client_order_id else "exchange_id"
+            tell_match(
+                self._measures, by, seen.source, exchange_order_id=order.exchange_order_id, order_key=row["order_key"]
+            )
 
     async def unrouted(self) -> list[Fact]:
         """Everything that an earlier reader stored but did not route."""

@@ -29,6 +29,7 @@ from activities.leases import DATABASE_TROUBLE, LeaseTerms
 from activities.ledger.balances import AccountReader
 from activities.ledger.exchange_fills import settle_fills
 from activities.long_running import every, hinted, together, until_shutdown
+from activities.measures import SILENT, Measures
 from activities.obstacles import ObstacleNews
 from activities.starting import Starter
 from activities.streams.fact_router import FactRouter, ReportLedger
@@ -104,6 +105,7 @@ class UserStream(UserStreamActivity):
         starter: Starter,
         options: UserStreamOptions,
         caught_up: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        measures: Measures = SILENT,
     ) -> None:
         self._pool = pool
         self._exchange = exchange
@@ -112,6 +114,7 @@ class UserStream(UserStreamActivity):
         self._starter = starter
         self._options = options
         self._caught_up = caught_up
+        self._measures = measures
 
     @activity.defn(name="run_user_stream")
     async def run_user_stream(self, request: UserStreamInput) -> StreamEnd:
@@ -124,7 +127,13 @@ class UserStream(UserStreamActivity):
         name, terms = user_stream_lease(request.account), self._options.lease
         async with tenure_of(name, self._pool, self._exchange, request.account, terms, heartbeat) as tenure:
             session = _Session(
-                tenure, self._client, self._ledger, self._starter, self._options, caught_up=self._caught_up
+                tenure,
+                self._client,
+                self._ledger,
+                self._starter,
+                self._options,
+                caught_up=self._caught_up,
+                measures=self._measures,
             )
             await session.run()
 
@@ -145,11 +154,12 @@ class _Session:
         options: UserStreamOptions,
         *,
         caught_up: Callable[[], Coroutine[Any, Any, None]] | None,
+        measures: Measures,
     ) -> None:
         self._tenure = tenure
         self._options = options
         self._tell_caught_up = caught_up
-        self._facts = FactStore(tenure.pool, tenure.account, tenure.lease)
+        self._facts = FactStore(tenure.pool, tenure.account, tenure.lease, measures)
         self._account_reader = AccountReader(
             tenure.pool, tenure.exchange, tenure.account, tenure.lease, timeout=options.call_timeout
         )
@@ -162,6 +172,7 @@ class _Session:
             routed=self._note_routed,
             defect=self._report_defect,
             at_once=options.orders_at_once,
+            measures=measures,
         )
         self._queue: asyncio.Queue[_Item] = asyncio.Queue(options.queue)
         self._arrived: list[int] = []

@@ -12,6 +12,7 @@ from activities.database import Pool, create_pool
 from activities.exits.price_watcher import watcher_lease
 from activities.exits.unprotected import UNPROTECTED, UnprotectedTime
 from activities.leases import LeaseTerms, acquire
+from activities.measures import Measures
 from exchange.port import Unavailable
 from tests.support.ledger_rows import ACCOUNT, add_trade
 from workers.roles.notices import ask_watchers
@@ -103,6 +104,26 @@ async def test_an_exchange_that_does_not_tell_its_time_hides_nothing(pool: Pool)
     for _ in range(5):
         await time.measure()
     assert 19.5 < await seconds(pool, key) < 23
+
+
+async def test_each_span_is_told_once(pool: Pool) -> None:
+    """Whoever measures hears of each unwatched span, in the seconds that are stored, and of none twice."""
+    told: list[float] = []
+
+    class Heard(Measures):
+        def unprotected(self, seconds: float) -> None:
+            told.append(seconds)
+
+    key = await add_trade(pool, "a")
+    await pool.execute("UPDATE trades SET opened_at = now() - interval '20 s'")
+    lease = await acquire(pool, NAME, "test", TERMS)
+    assert lease is not None
+    time = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0, server_time=_right, measures=Heard())
+    for _ in range(2):
+        time.held(key, datetime.now(UTC))
+        await time.measure()
+        await time.measure()
+    assert told == [await seconds(pool, key)]
 
 
 async def test_between_two_tenures_of_the_lease(pool: Pool) -> None:

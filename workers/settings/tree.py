@@ -151,11 +151,27 @@ class LedgerSettings(Section):
     check_interval_s: Seconds = Field(Decimal(3600), description="wall seconds between checks of the ledger")
 
 
-class TelemetrySettings(Section):
-    """The metrics endpoint of a worker (docs/metrics.md)."""
+def _traces_target(value: str) -> str:
+    if value.startswith(("http://", "https://", "/")):
+        return value
+    raise ValueError("an http:// or https:// address, or an absolute path, is needed")
 
-    host: str = Field("127.0.0.1", min_length=1, description="address that the metrics endpoint listens on")
-    port: int = Field(0, ge=0, le=65_535, description="port of http://host:port/metrics; 0: no endpoint")
+
+class TelemetrySettings(Section):
+    """Metrics, each at http://host:port/metrics, and traces (docs/metrics.md). Port 0: no endpoint."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address that the metrics endpoints listen on")
+    port: int = Field(0, ge=0, le=65_535, description="port of a worker's metrics")
+    sdk_port: int = Field(0, ge=0, le=65_535, description="port of the metrics of Temporal's SDK in a worker")
+    api_port: int = Field(0, ge=0, le=65_535, description="port of the metrics of the API and the page")
+    temporal_port: int = Field(
+        0, ge=0, le=65_535, description="port of the metrics of the Temporal that `bottrader up` starts, on 127.0.0.1"
+    )
+    traces: Annotated[str, AfterValidator(_traces_target)] | None = Field(
+        None,
+        description="where spans go: a collector's address for OTLP over HTTP (http://127.0.0.1:4318), or a file's "
+        "absolute path; not set: no traces",
+    )
     look_s: Seconds = Field(Decimal(15), description="wall seconds between reads of the ledger for rates and ages")
 
 

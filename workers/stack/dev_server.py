@@ -32,7 +32,7 @@ _START_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class DevServerConfig:
-    """Program, log, and optionally a database file (None: in memory) and gRPC port (0: any free one).
+    """Program, log, and optionally a database file (None: in memory), gRPC port (0: any free one) and metrics port.
 
     `durable` False: faster, but a crash of the machine (not of the server alone) may lose the newest histories.
     """
@@ -43,6 +43,7 @@ class DevServerConfig:
     durable: bool = True
     port: int = 0
     ui: bool = True
+    metrics_port: int = 0
     namespace: str = "default"
 
 
@@ -84,6 +85,8 @@ class DevServer:
         """
         if self._port:
             require_free_port(self._port, "Temporal", "--temporal-port")
+        if self.config.metrics_port:
+            require_free_port(self.config.metrics_port, "Temporal's metrics", "telemetry.temporal_port")
         self._port = self._port or free_port()
         self._ui_port = self._ui_port or free_port()
         self._http_port = self._http_port or free_port()
@@ -111,6 +114,8 @@ class DevServer:
         argv = [str(config.program), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self._port)]
         argv += ["--namespace", config.namespace, "--log-level", "warn", "--log-format", "json"]
         argv += ["--http-port", str(self._http_port)]
+        if config.metrics_port:
+            argv += ["--metrics-port", str(config.metrics_port)]
         if config.ui:
             argv += ["--ui-port", str(self._ui_port), "--ui-public-path", PUBLIC_PATH]
         else:

@@ -79,20 +79,21 @@ class LocalStackConfig:
     """The configuration of a stack.
 
     `data` None is a throw-away folder, removed at the end; such a stack takes no settings from the user's files or
-    shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one;
-    `postgres_port` None is a Unix socket only. `database_url` and `temporal_address` name servers that run already;
-    the stack then starts none of its own and stops none. `web` runs the webhook, with `web_token` for a sender `local`
-    whose token is made in the data folder; `api` runs the API and the page. `mtls` runs Temporal's production server,
-    which asks for a certificate, and puts its Web UI behind a log-in, as in live. `names` are those in Temporal that
-    the settings say themselves (`namespace`, `orders_queue` …); the others are the ledger's own, or, of a new one,
-    those of its `mode`. `env` is added to the environment of worker, webhook and API, `for_commands` to that of the
-    commands that find the stack. Without
-    a `config_file` the one of `config_folder` (else of the working folder) counts once it appears.
+    shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one, but no
+    metrics of Temporal for `temporal_metrics_port`; `postgres_port` None is a Unix socket only. `database_url` and
+    `temporal_address` name servers that run already; the stack then starts none of its own and stops none. `web`
+    runs the webhook, with `web_token` for a sender `local` whose token is made in the data folder; `api` runs the
+    API and the page. `mtls` runs Temporal's production server, which asks for a certificate, and puts its Web UI
+    behind a log-in, as in live. `names` are those in Temporal that the settings say themselves (`namespace`,
+    `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is added to the
+    environment of worker, webhook and API, `for_commands` to that of the commands that find the stack. Without a
+    `config_file` the one of `config_folder` (else of the working folder) counts once it appears.
     """
 
     data: Path | None = None
     durable: bool = False
     temporal_port: int = 0
+    temporal_metrics_port: int = 0
     ui_port: int = 0
     ui: bool = True
     mtls: bool = False
@@ -494,6 +495,7 @@ class LocalStack:
             durable=config.durable,
             namespace=self._names.namespace,
             mtls=config.mtls,
+            metrics_port=config.temporal_metrics_port,
             say=config.say,
         )
 

@@ -29,6 +29,7 @@ class WantedTemporal:
     durable: bool
     namespace: str
     mtls: bool
+    metrics_port: int
     say: Callable[[str], None]
 
     @property
@@ -70,6 +71,7 @@ async def prepare(wanted: WantedTemporal) -> tuple[DevServer | SecuredServer, Ui
                     port=wanted.port,
                     ui=wanted.ui,
                     namespace=wanted.namespace,
+                    metrics_port=wanted.metrics_port,
                 )
             ),
             None,
@@ -92,6 +94,7 @@ async def prepare(wanted: WantedTemporal) -> tuple[DevServer | SecuredServer, Ui
             log=log,
             durable=wanted.durable,
             port=wanted.port,
+            metrics_port=wanted.metrics_port,
         )
     )
     if not wanted.ui:

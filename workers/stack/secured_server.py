@@ -35,7 +35,7 @@ _MEMBERS_BY_TLS = {"system.enableRingpopTLS": True}
 class SecuredServerConfig:
     """Programs, certificates, database file and log. `folder` is for the configuration, readable by the owner alone.
 
-    `port` 0 is any free one. `durable` as for the dev server.
+    `port` 0 is any free one; `metrics_port` 0: no metrics. `durable` as for the dev server.
     """
 
     program: Path
@@ -45,6 +45,7 @@ class SecuredServerConfig:
     log: Path
     durable: bool = True
     port: int = 0
+    metrics_port: int = 0
 
 
 class SecuredServer:
@@ -78,6 +79,8 @@ class SecuredServer:
         """
         if self._port:
             require_free_port(self._port, "Temporal", "--temporal-port")
+        if self.config.metrics_port:
+            require_free_port(self.config.metrics_port, "Temporal's metrics", "telemetry.temporal_port")
         self._port = self._port or free_port()
         self._http_port = self._http_port or free_port()
         config = self.config
@@ -169,6 +172,7 @@ class SecuredServer:
                 "datastores": {"sqlite": store},
             },
             "global": {
+                **_metrics(config.metrics_port),
                 "membership": {"maxJoinDuration": "30s", "broadcastAddress": "127.0.0.1"},
                 "tls": {
                     "internode": {"server": them, "client": us},
@@ -267,6 +271,12 @@ def _forget_members(database: Path) -> None:
     with contextlib.closing(sqlite3.connect(database)) as connection, contextlib.suppress(sqlite3.OperationalError):
         connection.execute("DELETE FROM cluster_membership")
         connection.commit()
+
+
+def _metrics(port: int) -> dict[str, object]:
+    """An endpoint for Prometheus, on this machine only."""
+    told = {"listenAddress": f"127.0.0.1:{port}", "timerType": "histogram"}
+    return {"metrics": {"prometheus": told}} if port else {}
 
 
 def _listening() -> dict[str, object]:
