@@ -24,6 +24,7 @@ from temporalio.client import Client
 
 from domain.visibility import SEARCH_ATTRIBUTES
 from tests.support.compose import ROOT, load
+from workers.polling import ROLES
 from workers.stack import server_binaries
 from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.stack.processes import Child, Command, free_port
@@ -72,8 +73,10 @@ class Composed:
         self.folder = folder
         self.postgres = postgres
         self.ports = {
-            name: _low_port() for name in ("temporal", "http", "ui", "gate", "rest", "stream", "control", "webhook")
+            name: _low_port()
+            for name in ("temporal", "http", "ui", "gate", "rest", "stream", "control", "webhook", "metrics")
         }
+        self.metrics_ports: dict[tuple[str, str], int] = {}
         (folder / "webhook_token").touch(0o600)
         (folder / "webhook_token").write_text("a-token-of-the-tests\n")
         self._children: list[Child] = []
@@ -91,6 +94,7 @@ class Composed:
             "/etc/temporal/bottrader": str(ROOT / "deploy/temporal"),
             "postgres:5432": f"127.0.0.1:{self.postgres.config.port}",
             "temporal:7233": f"127.0.0.1:{self.ports['temporal']}",
+            "0.0.0.0:9467": f"127.0.0.1:{self.ports['metrics']}",
             "temporal:7243": f"127.0.0.1:{self.ports['http']}",
             "temporal-ui:8080": f"127.0.0.1:{self.ports['ui']}",
             "port=8233": f"port={self.ports['gate']}",
@@ -114,6 +118,10 @@ class Composed:
         given = {name: self.here(str(value)) for name, value in self.services[service].get("environment", {}).items()}
         if "POSTGRES_HOST" in given:
             given |= {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(self.postgres.config.port)}
+        for name in ("PORT", "SDK_PORT", "API_PORT"):
+            if (key := f"BOTTRADER_TELEMETRY__{name}") in given:
+                # Each container has these ports for itself; here they share a machine.
+                given[key] = str(self.metrics_ports.setdefault((service, name), _low_port()))
         path = os.pathsep.join([str(self._programs), str(Path(sys.executable).parent), os.environ["PATH"]])
         return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self.folder), **given}
 
@@ -276,9 +284,23 @@ async def test_web_ui_shows_the_namespace_through_its_gate_alone(temporal: Compo
 
 
 async def test_workers_of_every_role_take_tasks_beside_the_paper_exchange(temporal: Composed) -> None:
-    """Each role's own command becomes healthy by its own check, with the paper exchange as its exchange."""
+    """Each role's own command becomes healthy by its own check, with the paper exchange as its exchange, and everything
+    that Prometheus is told to scrape tells its metrics.
+    """
     paper = await temporal.start("paper")
     await temporal.healthy("paper", paper)
     services = ("worker-orders", "worker-streams", "worker-watchers", "worker-strategy", "webhook")
     for service, child in [(service, await temporal.start(service)) for service in services]:
         await temporal.healthy(service, child)
+    addresses = {f"{role}'s worker": temporal.metrics_ports[f"worker-{role}", "PORT"] for role in ROLES}
+    addresses |= {f"{role}'s SDK": temporal.metrics_ports[f"worker-{role}", "SDK_PORT"] for role in ROLES}
+    addresses |= {"webhook": temporal.ports["webhook"], "Temporal": temporal.ports["metrics"]}
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        for name, port in addresses.items():
+            answer = await http.get(f"http://127.0.0.1:{port}/metrics")
+            assert answer.status_code == 200, name
+            assert "# TYPE" in answer.text, name
+        for role in ROLES:
+            port = temporal.metrics_ports[f"worker-{role}", "PORT"]
+            told = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+            assert f'bottrader_role_running{{role="{role}"}} 1.0' in told
