@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 import structlog
 
-__all__ = ["ExchangeClock"]
+__all__ = ["ExchangeClock", "http_date"]
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +32,15 @@ _DATE_SECONDS = 5.0
 """A Date header is rounded down and delayed by the network, so smaller differences mean nothing. Seconds."""
 _SANE_SECONDS = 30 * 86_400.0
 """A date or public time further from our own clock than this is ignored. Seconds."""
+
+
+def http_date(text: str | None) -> datetime | None:
+    """When an answer was given, by its Date header (UTC, whole seconds); None if it can't be read."""
+    try:
+        date = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC)
 
 
 class _Source(StrEnum):

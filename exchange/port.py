@@ -28,6 +28,7 @@ from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 __all__ = [
     "UNREADABLE",
     "Balance",
+    "BalanceUpdate",
     "BookLevel",
     "BookUpdate",
     "CancelAnswer",
@@ -284,6 +285,15 @@ class OrderEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class BalanceUpdate:
+    """The account's balances have changed, for whatever reason; where the venue's user stream tells it. `at` as in
+    `Heartbeat`."""
+
+    balances: Mapping[str, Balance]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Ticker:
     """Last price and touch of a symbol; an empty side of the book has no price. `at` as in `Heartbeat`."""
 
@@ -379,6 +389,7 @@ StreamEvent = (
     | Gap
     | SnapshotComplete
     | OrderEvent
+    | BalanceUpdate
     | Ticker
     | PublicTrade
     | CandleUpdate

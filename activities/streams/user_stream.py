@@ -42,6 +42,7 @@ from domain.messages import StatusSource
 from domain.orders import VenueStatus
 from exchange.port import (
     UNREADABLE,
+    BalanceUpdate,
     Connected,
     Disconnected,
     Exchange,
@@ -246,6 +247,8 @@ class _Session:
             self._breaks += 1
             self._failures = 0
             self._catch_up_wanted.set()
+        elif isinstance(event, BalanceUpdate):
+            self._balance_hint.set()
         elif isinstance(event, Gap):
             self._tenure.position.gaps += 1
             self._breaks += 1

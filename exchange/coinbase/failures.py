@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import orjson
 import requests
 
+from exchange.clock import http_date
 from exchange.port import CommandRefused, ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
 
 __all__ = ["AUTH_FAILURE", "command_failure", "date_of", "read_failure", "response_of"]
@@ -60,11 +60,7 @@ def response_of(problem: BaseException) -> requests.Response | None:
 
 def date_of(response: requests.Response) -> datetime | None:
     """When the answer was given, by its Date header; None if it can't be read."""
-    try:
-        date = parsedate_to_datetime(response.headers.get("Date", ""))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return date.replace(tzinfo=date.tzinfo or UTC)
+    return http_date(response.headers.get("Date"))
 
 
 def venue_error(response: requests.Response) -> tuple[str | None, str]:
