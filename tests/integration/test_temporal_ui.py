@@ -276,7 +276,7 @@ async def test_behind_a_proxy_the_ui_has_the_address_that_a_browser_shows(shown:
 
 
 async def test_connections_in_masses_leave_the_process_its_files(shown: Shown) -> None:
-    """Beyond so many connections each further one is closed at once, and there is room again once they end."""
+    """Beyond so many connections an idle one is closed for each further one, and there is room again once they end."""
     gate = UiGate(UiGateConfig(shown.server.upstream))
     await gate.start()
     port = urlsplit(gate.url).port
@@ -305,6 +305,65 @@ async def test_connections_in_masses_leave_the_process_its_files(shown: Shown) -
         await eventually(served)
     finally:
         await gate.stop()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "",
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Slow: ",
+        "POST /api/v1/namespaces HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: 9\r\n\r\n{{",
+        "GET /api/v1/settings HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    ],
+    ids=["nothing", "half a header", "half a body", "one request"],
+)
+async def test_slow_connections_keep_nobody_out(shown: Shown, sent: str) -> None:
+    """While others hold as many connections as there may be, and more, each new request is answered at once."""
+    gate = UiGate(UiGateConfig(shown.server.upstream))
+    await gate.start()
+    host = gate.url.removeprefix("http://")
+    try:
+        async with contextlib.AsyncExitStack() as closing:
+            for _ in range(260):
+                _, writer = await asyncio.open_connection(*host.split(":"))
+                closing.callback(writer.close)
+                writer.write(sent.format(host=host).encode())
+            for _ in range(3):
+                async with aiohttp.ClientSession() as owner, owner.get(f"{gate.url}/api/v1/namespaces") as answer:
+                    assert answer.status == 200
+    finally:
+        await gate.stop()
+
+
+async def test_a_request_that_temporal_is_answering_is_not_cut_off(shown: Shown) -> None:
+    """However many connections are made meanwhile, a page that waits for a workflow's next event gets its answer."""
+    gate = UiGate(UiGateConfig(shown.server.upstream))
+    await gate.start()
+    host = gate.url.removeprefix("http://")
+    handle = await shown.workflow()
+    address = f"{gate.url}/api/v1/namespaces/default/workflows/{handle.id}/history"
+    first = {"execution.runId": str(handle.first_execution_run_id)}
+    try:
+        async with contextlib.AsyncExitStack() as closing, aiohttp.ClientSession() as owner:
+            async with owner.get(address, params={**first, "waitNewEvent": "true"}) as answer:
+                token = (await answer.json())["nextPageToken"]
+            wanted = {**first, "waitNewEvent": "true", "nextPageToken": token}
+            waiting = asyncio.create_task(_answered(owner, address, wanted))
+            for _ in range(300):
+                _, writer = await asyncio.open_connection(*host.split(":"))
+                closing.callback(writer.close)
+            assert not waiting.done()
+            await handle.signal("more", 1)
+            events = (await waiting)["history"]["events"]
+            assert [event["eventType"] for event in events][:1] == ["EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED"]
+    finally:
+        await gate.stop()
+
+
+async def _answered(http: aiohttp.ClientSession, address: str, params: dict[str, str]) -> Any:
+    async with http.get(address, params=params) as answer:
+        assert answer.status == 200
+        return await answer.json()
 
 
 async def test_a_taken_port_is_an_error(shown: Shown) -> None:

@@ -8,6 +8,9 @@ Where the API runs, its log-in is the gate's, too: a browser sends the cookie of
 of that host, and the gate asks the API about it with each request, so a log-out applies at once. The role view may
 read; everything but GET needs the role trade. In live mode there is also a link that works once, exchanged for a
 session of twelve hours.
+
+If all connections are in use, one that waits for its client is closed for the next: whoever holds them by sending or
+reading slowly keeps nobody out.
 """
 
 import asyncio
@@ -147,6 +150,10 @@ class UiGate:
         self._logins = _Logins()
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
+        self._asking: set[object] = set()
+        """Connections whose requests Temporal is answering."""
+        self._answered: set[object] = set()
+        """Connections that have had an answer."""
         self._client: aiohttp.ClientSession | None = None
 
     @property
@@ -176,7 +183,7 @@ class UiGate:
             raise RuntimeError("the gate has no server")
 
         def one_more() -> asyncio.BaseProtocol:
-            return serve() if len(serve.connections) < _MOST_CONNECTIONS else _Full()
+            return serve() if self._has_room(serve) else _Full()
 
         try:
             self._listening = await asyncio.get_running_loop().create_server(one_more, self.config.host, self._port)
@@ -204,11 +211,32 @@ class UiGate:
         if self.config.link_file is not None:
             self.config.link_file.unlink(missing_ok=True)
 
+    def _has_room(self, server: web.Server) -> bool:
+        """Whether one more connection may be made; if all are in use, one is closed for it: first one that has never
+        had an answer, the oldest of them.
+        """
+        open_ones = [each for each in server.connections if each.transport and not each.transport.is_closing()]
+        self._answered &= set(open_ones)
+        if len(open_ones) < _MOST_CONNECTIONS:
+            return True
+        waiting = [each for each in open_ones if each not in self._asking]
+        if not waiting:
+            return False
+        oldest = next((each for each in waiting if each not in self._answered), waiting[0])
+        cast(asyncio.Transport, oldest.transport).abort()
+        return True
+
     def _write_link(self) -> None:
         if self.config.link_file is not None:
             write_private(self.config.link_file, self.link + "\n")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer_to(request)
+        finally:
+            self._answered.add(request.protocol)
+
+    async def _answer_to(self, request: web.Request) -> web.StreamResponse:
         why = foreign(request.method, request.headers, self._origins)
         # A browser never sends an address in another form, or one that leads elsewhere.
         if why is None and (not request.raw_path.startswith("/") or "/.." in request.raw_path):
@@ -225,9 +253,15 @@ class UiGate:
         if request.method == "GET" and (name := VIEW_PATHS.get(request.path)):
             where = view_address(name, self.config.namespace)
             return _with_headers(web.Response(status=303, headers={"Location": where}))
-        if request.method == "GET" and (asked := _DOWNLOAD.fullmatch(request.rel_url.raw_path)):
-            return await self._download(*asked.groups())
-        return await self._pass_on(request)
+        # A body that arrives slowly holds nothing: until it is whole, the connection can be closed for another one.
+        body = await request.read() if request.can_read_body else None
+        self._asking.add(request.protocol)
+        try:
+            if request.method == "GET" and (asked := _DOWNLOAD.fullmatch(request.rel_url.raw_path)):
+                return await self._download(*asked.groups())
+            return await self._pass_on(request, body)
+        finally:
+            self._asking.discard(request.protocol)
 
     @property
     def _origins(self) -> list[str]:
@@ -312,7 +346,7 @@ class UiGate:
             if not token:
                 return _with_headers(web.json_response(events))
 
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
         upstream, client = self.config.upstream, self._client
         if client is None:
             raise RuntimeError("the gate is not started")
@@ -333,12 +367,12 @@ class UiGate:
                 request.method,
                 URL((upstream.api if api else upstream.files) + address, encoded=True),
                 headers=headers,
-                data=await request.read() if request.can_read_body else None,
+                data=body,
                 ssl=upstream.tls or True,
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent",),
             ) as answer:
-                body = await answer.read()
+                found = await answer.read()
         except (aiohttp.ClientError, TimeoutError):
             return _unanswered()
         passed = {name: answer.headers[name] for name in _TO_BROWSER if name in answer.headers}
@@ -346,10 +380,10 @@ class UiGate:
             passed["Content-Type"] = "application/json"
         elif answer.content_type == "text/html":
             if upstream.public_path:
-                body = body.replace(upstream.public_path.encode(), b"")
+                found = found.replace(upstream.public_path.encode(), b"")
             if request.path != "/render":
-                body = with_views(body, self.config.namespace)
-        return _with_headers(web.Response(status=answer.status, body=body, headers=passed))
+                found = with_views(found, self.config.namespace)
+        return _with_headers(web.Response(status=answer.status, body=found, headers=passed))
 
 
 def _written_once(address: str) -> str:
