@@ -34,6 +34,8 @@ __all__ = [
     "average_true_range",
     "due_exit",
     "exit_limit_price",
+    "loss_at_stop",
+    "nearest_stop",
     "outranks",
     "price_stop",
     "quiet_band",
@@ -207,6 +209,24 @@ def target_price(rules: ExitRules, entry_price: Decimal) -> Decimal | None:
     return None if rules.take_profit is None else entry_price * (1 + rules.take_profit)
 
 
+def nearest_stop(rules: ExitRules, entry_price: Decimal, trailing_stop: Decimal | None = None) -> Decimal:
+    """The highest bid at which a stop is due, quote per base: the one that a falling price meets first.
+
+    It is never the hard stop, as the soft one is above it. `trailing_stop`: where the armed trailing stop sells; None:
+    it is not armed.
+    """
+    soft = entry_price * (1 - rules.soft_stop)
+    return soft if trailing_stop is None else max(soft, trailing_stop)
+
+
+def loss_at_stop(stop: Decimal, bid: Decimal, size: Decimal) -> Decimal:
+    """What is lost from the bid if `size` (base) sells at the stop: quote currency, before fees.
+
+    Zero if the bid has passed the stop: what is due sells at the bid.
+    """
+    return max(bid - stop, ZERO) * size
+
+
 def wants_atr(rules: ExitRules) -> bool:
     """Whether the target waits for the ATR that it is measured in."""
     return rules.take_profit_atr is not None and rules.target_atr is None
@@ -342,9 +362,9 @@ def quiet_band(position: Position, signal: SellSignal | None = None) -> QuietBan
     rules, entry, trailing = position.rules, position.entry_price, position.trailing
     if entry <= 0:
         return QuietBand(-_INFINITE, _INFINITE)
-    low = entry * (1 - rules.soft_stop)
+    low = nearest_stop(rules, entry, None if trailing is None else trailing.stop)
     if trailing is not None:
-        return QuietBand(max(low, trailing.stop), trailing.peak)
+        return QuietBand(low, trailing.peak)
     highs = [_INFINITE]
     if rules.trailing_arm is not None:
         highs.append(entry * (1 + rules.trailing_arm))

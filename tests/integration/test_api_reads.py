@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import functools
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -18,6 +20,7 @@ from tests.support.api import VIEWER, Api, api_on
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import add_order, add_trade, intent
 from web.api.reads import read_routes
+from web.views import lists
 from workers.settings import Settings
 from workers.settings.values import policy_of
 
@@ -281,22 +284,44 @@ async def test_a_ledger_that_is_away_is_said(api: Api, viewer: httpx.AsyncClient
     assert api.door.sessions is not None
 
 
-async def test_deep_pages_read_by_the_index(database: str, pool: Pool) -> None:
-    """The page after any row is read from the index at its place, so a deep one costs the same as the first."""
-    connection = await asyncpg.connect(database)
-    try:
-        await connection.execute("SET enable_seqscan = off; SET enable_sort = off")
-        plan = await connection.fetch(
-            """EXPLAIN SELECT order_key FROM orders o WHERE o.account = $1 AND o.finished
-                  AND (coalesce(o.finished_at, o.received_at), o.order_key)
-                      < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))
-                ORDER BY coalesce(o.finished_at, o.received_at) DESC, o.order_key DESC LIMIT 100""",
-            "main",
-            datetime.now(UTC),
-            "f" * 32,
-        )
-    finally:
-        await connection.close()
-    text = "\n".join(row[0] for row in plan)
-    assert "Backward using ix_orders_ended" in text
-    assert "Sort" not in text
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(
+    ("read", "index"),
+    [
+        (lists.ended_orders, "ix_orders_ended"),
+        (functools.partial(lists.trades_of, closed=True), "ix_trades_closed_at"),
+    ],
+    ids=["executed orders", "closed trades"],
+)
+async def test_deep_pages_read_by_the_index(
+    pool: Pool, read: Callable[..., Awaitable[object]], index: str, plan: str
+) -> None:
+    """The page after any row is found in the index at its place, planned for its values or for any, so a deep one costs
+    the same as the first.
+    """
+    asked = _Asked()
+    await read(asked, "main", after=lists.Place(datetime.now(UTC), "f" * 32), limit=100)
+    values = ", ".join(f"'{value}'" for value in asked.values)
+    async with pool.acquire() as connection, connection.transaction():
+        for line in ("enable_seqscan = off", "enable_sort = off", f"plan_cache_mode = {plan}"):
+            await connection.execute(f"SET LOCAL {line}")
+        await connection.execute(f"PREPARE page AS {asked.query}")
+        lines = [row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE page ({values})")]
+    found = [lines[number + 1] for number, line in enumerate(lines) if f"Backward using {index}" in line]
+    at_its_place = (
+        r"Index Cond: \(\(account = .* AND \((ROW\(COALESCE\(finished_at, received_at\), order_key\)|closed_at) <"
+    )
+    assert any(re.search(at_its_place, line) for line in found), "\n".join(lines)
+
+
+@dataclass
+class _Asked:
+    """A ledger that only keeps the statement that is asked of it."""
+
+    query: str = ""
+    values: tuple[object, ...] = ()
+
+    async def fetch(self, query: str, *values: object) -> list[Any]:
+        """No rows."""
+        self.query, self.values = query, values
+        return []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -13,9 +15,12 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool
+from activities.exits.price_watcher import watcher_lease
 from cli.api_sources import sources_of
+from domain.exits import ExitRules
+from domain.orders import OrderRole, Side
 from tests.support.api import VIEWER, Api, api_on
-from tests.support.ledger_rows import add_order, intent
+from tests.support.ledger_rows import add_order, add_trade, intent
 from tests.support.waiting import eventually
 from web.api.reads import read_routes
 from web.api.sessions import Sessions
@@ -121,6 +126,74 @@ async def test_events_and_the_switch_are_told(streaming: Streaming) -> None:
                 break
 
 
+async def test_the_sums_of_a_stream_are_those_of_the_summary(streaming: Streaming) -> None:
+    """Counts, what is at risk, exposure and what is unprotected, which a stream computes from what has changed, are
+    after each change what the summary computes from everything.
+    """
+    pool = streaming.pool
+    names = ("counts", "switch", "risks", "unprotected", "today")
+
+    async def changed(events: AsyncIterator[tuple[str, str, dict[str, Any]]]) -> dict[str, Any]:
+        """The summary of the stream, once it is the API's."""
+        async for event, _, data in events:
+            if event == "summary":
+                async with streaming.api.program(VIEWER) as viewer:
+                    whole = (await viewer.get("/api/monitoring/summary")).json()
+                if data == {name: whole[name] for name in names}:
+                    return data
+        raise AssertionError("the stream ended")
+
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        first = await add_trade(pool, "sums-1", rules=ExitRules(soft_stop=Decimal("0.03")))
+        found = await changed(events)
+        assert (found["counts"]["open_trades"], found["risks"][0]["unpriced"], found["unprotected"]) == (1, 1, 1)
+        await pool.execute(
+            "INSERT INTO market_prices (account, symbol, bid, at) VALUES ('main', 'BTC-USD', 104, now())"
+        )
+        found = await changed(events)
+        assert found["risks"] == [{"currency": "USD", "trades": 1, "unpriced": 0, "at_risk": "7", "exposure": "104"}]
+        await pool.execute("UPDATE exit_plans SET stop = 103, peak = 104 WHERE entry_key = $1", first)
+        assert (await changed(events))["risks"][0]["at_risk"] == "1"
+        guard = intent("guard", side=Side.SELL, role=OrderRole.EXIT, entry_key=first)
+        await add_order(pool, guard)
+        await pool.execute("UPDATE orders SET protection_role = 'STOP_LOSS' WHERE order_key = $1", guard.order_key)
+        assert (await changed(events))["unprotected"] == 0
+        await add_trade(pool, "sums-2", symbol="ETH-EUR")
+        found = await changed(events)
+        assert [(item["currency"], item["trades"]) for item in found["risks"]] == [("EUR", 1), ("USD", 1)]
+        await pool.execute(
+            """UPDATE trades SET state = 'CLOSED', closed_at = now(), sold_size = 1, sold_value = 90
+                WHERE entry_key = $1""",
+            first,
+        )
+        found = await changed(events)
+        assert (found["counts"]["open_trades"], found["counts"]["closed_trades"]) == (1, 1)
+        assert (found["today"]["pnl"], found["today"]["losses_in_a_row"]) == ("-10", 1)
+
+
+async def test_what_guards_a_trade_is_in_its_row(streaming: Streaming) -> None:
+    """A trade is sent again when an order that protects it begins or ends, and when its price is watched or no more."""
+    pool = streaming.pool
+    key = await add_trade(pool, "guarded")
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        guard = intent("guard", side=Side.SELL, role=OrderRole.EXIT, entry_key=key)
+        await add_order(pool, guard)
+        await pool.execute("UPDATE orders SET protection_role = 'STOP_LOSS' WHERE order_key = $1", guard.order_key)
+        _, news = await until(events, "trades")
+        assert [(row["entry_key"], row["protections"], row["watched"]) for row in news["changed"]] == [(key, 1, False)]
+        lease = watcher_lease("main", 0)
+        await pool.execute(
+            "INSERT INTO leases (name, holder, epoch, expires_at) VALUES ($1, 'x', 1, now() + interval '1 hour')", lease
+        )
+        _, news = await until(events, "trades")
+        assert [(row["entry_key"], row["watched"]) for row in news["changed"]] == [(key, True)]
+        await pool.execute("UPDATE orders SET finished = true WHERE order_key = $1", guard.order_key)
+        _, news = await until(events, "trades")
+        assert [(row["entry_key"], row["protections"]) for row in news["changed"]] == [(key, 0)]
+
+
 async def test_who_comes_back_late_reads_anew(streaming: Streaming) -> None:
     """A reconnect with an id other than the last poll's gets `reset`, also with one of another process."""
     async with watching(streaming) as events:
@@ -157,6 +230,45 @@ async def test_streams_are_few_and_only_for_who_is_logged_in(streaming: Streamin
         assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_STREAMS")
 
 
+async def test_streams_that_come_at_once_are_no_more_than_allowed(streaming: Streaming) -> None:
+    """Of many that ask in the same moment exactly sixteen are let in, and each that ends makes room for one."""
+    async with contextlib.AsyncExitStack() as stack:
+        viewer = await stack.enter_async_context(streaming.api.program(VIEWER))
+        asked = [viewer.send(viewer.build_request("GET", "/api/stream"), stream=True) for _ in range(2 * 16)]
+        answers = await asyncio.gather(*asked)
+        for answer in answers:
+            stack.push_async_callback(answer.aclose)
+        assert sorted(answer.status_code for answer in answers) == [200] * 16 + [503] * 16
+        assert streaming.streams.watchers == 16
+        await next(answer for answer in answers if answer.status_code == 200).aclose()
+
+        async def room() -> bool:
+            return streaming.streams.watchers == 15
+
+        await eventually(room, what="there is room for one more")
+        async with watching(streaming) as events:
+            await until(events, "tick")
+
+
+async def test_who_leaves_at_once_keeps_no_place(streaming: Streaming) -> None:
+    """Clients that close their connection right behind their request leave no stream behind."""
+    request = (
+        f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1:{streaming.api.port}\r\nAuthorization: Bearer {VIEWER}\r\n\r\n"
+    )
+    for _ in range(40):
+        _, writer = await asyncio.open_connection("127.0.0.1", streaming.api.port)
+        writer.write(request.encode())
+        await writer.drain()
+        writer.transport.abort()
+
+    async def empty() -> bool:
+        return streaming.streams.watchers == 0
+
+    await eventually(empty, what="nobody watches")
+    async with watching(streaming) as events:
+        await until(events, "tick")
+
+
 async def test_a_stream_ends_with_its_session(streaming: Streaming) -> None:
     """A page that was logged out hears so and its stream ends; a program's, which has no session, goes on."""
     async with streaming.api.page() as page, watching(streaming) as program:
@@ -182,6 +294,25 @@ async def test_a_ledger_that_is_away_is_told_and_waited_for(streaming: Streaming
         await pool.execute("ALTER TABLE elsewhere RENAME TO market_prices")
         _, news = await until(events, "orders")
         assert len(news["changed"]) == 1
+
+
+async def test_what_a_failed_look_has_seen_is_told_by_the_next(streaming: Streaming) -> None:
+    """Where a look fails after it has found a change, the change is sent once a look succeeds."""
+    pool = streaming.pool
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        await pool.execute("ALTER TABLE notices RENAME TO elsewhere")
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                "INSERT INTO incidents (account, kind, severity, sentence) VALUES ('main', 'TEST', 'INFO', 'it broke')"
+            )
+            await connection.execute("UPDATE orders SET filled_size = 0.5, filled_value = 1")
+        await until(events, "away")
+        await pool.execute("ALTER TABLE elsewhere RENAME TO notices")
+        _, news = await until(events, "orders")
+        assert [row["filled_size"] for row in news["changed"]] == ["0.5"]
+        _, news = await until(events, "audit")
+        assert [item["sentence"] for item in news["changed"]] == ["it broke"]
 
 
 async def test_a_stop_ends_the_streams(streaming: Streaming) -> None:

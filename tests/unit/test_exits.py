@@ -22,6 +22,8 @@ from domain.exits import (
     average_true_range,
     due_exit,
     exit_limit_price,
+    loss_at_stop,
+    nearest_stop,
     outranks,
     price_stop,
     signal_exit_unknown,
@@ -139,6 +141,27 @@ def test_priority_never_inverts(position: Position, bid: Decimal, signal: SellSi
     else:
         assert due in holding
         assert not any(outranks(other, due) for other in holding)
+
+
+@given(positions, prices, st.booleans())
+def test_the_nearest_stop_is_where_a_falling_price_is_sold_first(
+    position: Position, peak: Decimal, armed: bool
+) -> None:
+    """At that bid a stop is due, whether trailing is armed or not, and at any higher one none is."""
+    if armed:
+        position = replace(position, trailing=Trailing(peak, peak * Decimal("0.99"), peak / 100, Decimal(1)))
+    trailing = position.trailing
+    stop = nearest_stop(position.rules, position.entry_price, None if trailing is None else trailing.stop)
+    stops = {ExitReason.HARD_STOP, ExitReason.SOFT_STOP, ExitReason.TRAILING_STOP}
+    assert due_exit(position, stop, NOW, NOW).due in stops
+    assert due_exit(position, stop + Decimal("1e-12"), NOW, NOW).due not in stops
+
+
+@given(prices, prices, prices)
+def test_at_risk_is_what_the_sale_at_the_stop_brings_less(stop: Decimal, bid: Decimal, size: Decimal) -> None:
+    """Against a sale at the bid; once the bid has passed the stop there is nothing more to lose by it."""
+    sold_at = min(stop, bid)
+    assert loss_at_stop(stop, bid, size) == bid * size - sold_at * size
 
 
 @given(positions, prices, st.integers(min_value=1, max_value=10_000), st.booleans())

@@ -118,7 +118,9 @@ class TradeRow(_Shown):
     take_profit: Number | None
     nearest_stop: Number | None
     stop_distance: Number | None = Field(description="from the bid down to the nearest stop, a fraction of the bid")
-    at_risk: Number | None = Field(description="what is lost if it sells at the nearest stop, before fees")
+    at_risk: Number | None = Field(
+        description="what is lost from the bid if it sells at the nearest stop, before fees; 0 once that is due"
+    )
     bid: Number | None = Field(description="the price that is kept, as of price_at")
     price_at: datetime | None
     unrealised_pnl: Number | None = Field(description="at the bid, after the fees so far")
@@ -198,7 +200,7 @@ class ActionRow(_Shown):
     """An action requested by the API."""
 
     at: datetime
-    by: str = Field(description="who asked: the user or program, such as `ana (API)`")
+    by: str = Field(description="who asked: the user, such as `ana (API)`, or program, `grafana (API token)`")
     kind: str = Field(description="cancel, close, stops, flatten, halt, resume or resolve")
     subject: str | None = Field(description="the order's or trade's key, or the incident's number; null: the account")
     symbol: str | None = Field(description="of the order or trade")

@@ -1,7 +1,7 @@
 /** What the page knows, as signals: a component that reads one is drawn again when it changes. */
 
 import { computed, signal } from "./html.js";
-import { add, divide, multiply, subtract } from "./decimal.js";
+import { add, divide, multiply, signOf, subtract } from "./decimal.js";
 
 /** @typedef {import("./types.d.ts").OrderRow} OrderRow */
 /** @typedef {import("./types.d.ts").TradeRow} TradeRow */
@@ -132,7 +132,7 @@ export function tradeAt(row, price) {
   if (row.nearest_stop !== null) {
     const down = subtract(bid, row.nearest_stop);
     found.stop_distance = divide(down, bid);
-    found.at_risk = multiply(down, row.remaining);
+    found.at_risk = signOf(down) < 0 ? "0" : multiply(down, row.remaining); // what is due sells at the bid
   }
   return found;
 }

@@ -6,18 +6,20 @@ and nothing is left out or shown twice while rows are added.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from domain.exits import loss_at_stop
 from domain.money import average, divide
 from domain.orders import Side
 from domain.wording import tidy
 from web.views import Ledger, Row
 from web.views.orders import described_order
 from web.views.reasons import unit_of_risk
+from web.views.risks import stop_of
 from web.views.trades import described_trade
 
 __all__ = [
@@ -67,18 +69,6 @@ SELECT o.order_key, o.symbol, o.side, o.role, o.order_type, o.state, o.finished,
   LEFT JOIN market_prices m ON m.account = o.account AND m.symbol = o.symbol
   LEFT JOIN trade_exits e ON e.order_key = o.order_key
  WHERE o.account = $1"""  # noqa: S608 - our own texts, every value is a parameter
-_FILTERED = f"""
-   AND ($2::text IS NULL OR o.symbol = $2) AND ($3::text IS NULL OR o.side = $3)
-   AND ($4::text IS NULL OR {_KIND} = $4)"""
-_OPEN_ORDERS = f"""{_ORDER_COLUMNS} AND NOT o.finished {_FILTERED}
-   AND (o.received_at, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
- ORDER BY o.received_at DESC, o.order_key DESC LIMIT $7"""
-_ENDED_ORDERS = f"""{_ORDER_COLUMNS} AND o.finished {_FILTERED} AND ($8::text IS NULL OR o.state = $8)
-   AND ({_ENDED_AT}, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
- ORDER BY {_ENDED_AT} DESC, o.order_key DESC LIMIT $7"""
-_EVERY_ORDER = f"""{_ORDER_COLUMNS} {_FILTERED}
-   AND (o.received_at, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
- ORDER BY o.received_at DESC, o.order_key DESC LIMIT $7"""
 _ORDER_LINES = f"{_ORDER_COLUMNS} AND o.order_key = ANY($2::text[])"
 _PARTS = {
     "gates": """SELECT g.position, g.gate, g.passed, g.numbers, g.at FROM gate_results g JOIN orders o USING (order_key)
@@ -96,29 +86,23 @@ _PARTS = {
                      WHERE account = $1 AND subject = $2 ORDER BY at""",
 }
 _TRADE_COLUMNS = """
-SELECT t.*, o.trigger, o.source, o.snapshot_id, o.buy_score, o.sell_score, o.entry_point, o.state AS entry_state,
-       p.state AS plan_state, p.peak, p.stop, p.distance, p.atr, p.steps, m.bid, m.at AS price_at,
-       (SELECT count(*) FROM trade_exits e WHERE e.entry_key = t.entry_key)::int AS exits,
-       (SELECT sum(e.slippage * e.size) FROM trade_exits e WHERE e.entry_key = t.entry_key) AS exit_slippage,
+SELECT t.entry_key, t.symbol, t.state, t.rules, t.remaining, t.entry_final, t.exit_reason, t.pnl,
+       t.bought_size, t.bought_value, t.bought_quote_fees, t.bought_base_fees,
+       t.sold_size, t.sold_value, t.sold_quote_fees, t.dust_size, t.dust_why, t.external_size,
+       t.opened_at, t.closed_at, t.unprotected_seconds,
+       o.trigger, o.source, o.snapshot_id, o.buy_score, o.sell_score, o.entry_point, o.state AS entry_state,
+       p.peak, p.stop, m.bid, m.at AS price_at, e.exits, e.exit_slippage,
        coalesce(o.intent #>> '{rules,hard_stop}',
                 (SELECT c.rules_before ->> 'hard_stop' FROM stop_changes c WHERE c.entry_key = t.entry_key
                   ORDER BY c.at LIMIT 1), t.rules ->> 'hard_stop')::numeric AS first_hard_stop,
-       (SELECT count(*) FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
-           AND NOT s.finished)::int AS protections
+       CASE WHEN t.state = 'CLOSED' THEN 0 ELSE
+           (SELECT count(*) FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
+               AND NOT s.finished)::int END AS protections
   FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
   LEFT JOIN market_prices m ON m.account = t.account AND m.symbol = t.symbol
+  CROSS JOIN LATERAL (SELECT count(*)::int AS exits, sum(x.slippage * x.size) AS exit_slippage FROM trade_exits x
+                       WHERE x.entry_key = t.entry_key) e
  WHERE t.account = $1"""
-_OPEN_TRADES = f"""{_TRADE_COLUMNS} AND t.state <> 'CLOSED' AND ($2::text IS NULL OR t.symbol = $2)
-   AND ($3::text IS NULL OR o.trigger = $3)
-   AND (t.opened_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
- ORDER BY t.opened_at DESC, t.entry_key DESC LIMIT $6"""
-_CLOSED_TRADES = f"""{_TRADE_COLUMNS} AND t.state = 'CLOSED' AND ($2::text IS NULL OR t.symbol = $2)
-   AND ($3::text IS NULL OR o.trigger = $3)
-   AND (t.closed_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
- ORDER BY t.closed_at DESC, t.entry_key DESC LIMIT $6"""
-_EVERY_TRADE = f"""{_TRADE_COLUMNS} AND ($2::text IS NULL OR t.symbol = $2) AND ($3::text IS NULL OR o.trigger = $3)
-   AND (t.opened_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
- ORDER BY t.opened_at DESC, t.entry_key DESC LIMIT $6"""
 _TRADE_LINES = f"{_TRADE_COLUMNS} AND t.entry_key = ANY($2::text[])"
 _EVENTS = """
 SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at, o.symbol, o.side, o.role,
@@ -134,6 +118,75 @@ SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at, o.s
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list that is read by the page, the last first.
+
+    `rows` selects whole rows of the account `$1`; in the list are those of `table` that meet `where`, sorted by `at`
+    and `key`. `filters` have what each filter compares, and what has to be joined for it.
+    """
+
+    rows: str
+    table: str
+    where: str
+    at: str
+    key: str
+    filters: Mapping[str, tuple[str, str]]
+
+    async def read(
+        self, ledger: Ledger, account: str, asked: Mapping[str, str | None], after: Place | None, limit: int
+    ) -> list[Row]:
+        """At most `limit` rows that the filters leave (None: no filter), after a place.
+
+        One statement: its inner part finds the page's keys in an index, its outer part their rows. Only the filters
+        that are asked for are in it, and the limit is a number in its text: otherwise PostgreSQL can't see that few
+        rows are wanted, and plans each page anew.
+        """
+        given = {name: value for name, value in asked.items() if value is not None}
+        values: list[object] = [account, *given.values()]
+        conditions = [self.where, *(f"{self.filters[name][0]} = ${number}" for number, name in enumerate(given, 2))]
+        if after is not None:
+            values += [after.at, after.key]
+            conditions.append(f"({self.at}, {self.key}) < (${len(values) - 1}, ${len(values)})")
+        tables = " ".join([self.table, *{self.filters[name][1]: None for name in given}])
+        order = f"ORDER BY {self.at} DESC, {self.key} DESC"
+        # Our own texts and a number; every value is a parameter.
+        keys = f"SELECT {self.key} FROM {tables} WHERE {' AND '.join(conditions)} {order} LIMIT {int(limit)}"  # noqa: S608
+        return await ledger.fetch(f"{self.rows} AND {self.key} = ANY(ARRAY({keys})) {order}", *values)
+
+
+_ORDER_FILTERS = {
+    "symbol": ("o.symbol", ""),
+    "side": ("o.side", ""),
+    "kind": (_KIND, ""),
+    "state": ("o.state", ""),
+}
+_TRADE_FILTERS = {
+    "symbol": ("t.symbol", ""),
+    "trigger": ("o.trigger", "JOIN orders o ON o.order_key = t.entry_key"),
+}
+_OPEN_ORDERS = _List(
+    _ORDER_COLUMNS,
+    "orders o",
+    "o.account = $1 AND NOT o.finished",
+    "o.received_at",
+    "o.order_key",
+    _ORDER_FILTERS,
+)
+_ENDED_ORDERS = replace(_OPEN_ORDERS, where="o.account = $1 AND o.finished", at=_ENDED_AT)
+_EVERY_ORDER = replace(_OPEN_ORDERS, where="o.account = $1")
+_OPEN_TRADES = _List(
+    _TRADE_COLUMNS,
+    "trades t",
+    "t.account = $1 AND t.state <> 'CLOSED'",
+    "t.opened_at",
+    "t.entry_key",
+    _TRADE_FILTERS,
+)
+_CLOSED_TRADES = replace(_OPEN_TRADES, where="t.account = $1 AND t.state = 'CLOSED'", at="t.closed_at")
+_EVERY_TRADE = replace(_OPEN_TRADES, where="t.account = $1")
+
+
 async def open_orders(
     ledger: Ledger,
     account: str,
@@ -145,16 +198,14 @@ async def open_orders(
     limit: int,
 ) -> list[Row]:
     """At most `limit` orders that have not ended, the newest first."""
-    at, key = (after.at, after.key) if after else (None, None)
-    return await ledger.fetch(_OPEN_ORDERS, account, symbol, side, kind, at, key, limit)
+    return await _OPEN_ORDERS.read(ledger, account, {"symbol": symbol, "side": side, "kind": kind}, after, limit)
 
 
 async def every_order(
     ledger: Ledger, account: str, *, symbol: str | None = None, after: Place | None = None, limit: int
 ) -> list[Row]:
     """At most `limit` orders, open or ended, the newest first."""
-    at, key = (after.at, after.key) if after else (None, None)
-    return await ledger.fetch(_EVERY_ORDER, account, symbol, None, None, at, key, limit)
+    return await _EVERY_ORDER.read(ledger, account, {"symbol": symbol}, after, limit)
 
 
 async def ended_orders(
@@ -169,8 +220,8 @@ async def ended_orders(
     limit: int,
 ) -> list[Row]:
     """At most `limit` orders that have ended, by when they did, the last first. None is in both lists or in neither."""
-    at, key = (after.at, after.key) if after else (None, None)
-    return await ledger.fetch(_ENDED_ORDERS, account, symbol, side, kind, at, key, limit, state)
+    filters = {"symbol": symbol, "side": side, "kind": kind, "state": state}
+    return await _ENDED_ORDERS.read(ledger, account, filters, after, limit)
 
 
 async def order_line(ledger: Ledger, account: str, key: str) -> Row | None:
@@ -245,9 +296,8 @@ async def trades_of(
     """At most `limit` trades, the last first: closed ones by when they closed; open ones, or with `closed` of None
     both, by when they opened.
     """
-    at, key = (after.at, after.key) if after else (None, None)
-    statement = _EVERY_TRADE if closed is None else _CLOSED_TRADES if closed else _OPEN_TRADES
-    return await ledger.fetch(statement, account, symbol, trigger, at, key, limit)
+    listed = _EVERY_TRADE if closed is None else _CLOSED_TRADES if closed else _OPEN_TRADES
+    return await listed.read(ledger, account, {"symbol": symbol, "trigger": trigger}, after, limit)
 
 
 async def trade_line(ledger: Ledger, account: str, key: str) -> Row | None:
@@ -264,17 +314,16 @@ async def trade_lines(ledger: Ledger, account: str, keys: Sequence[str]) -> list
 def described_trade_line(row: Row, alone: Collection[str] | None) -> dict[str, Any]:
     """A trade for a table: `described_trade` at the price that is kept, with what a table shows beside it.
 
-    `nearest_stop`: the highest of its stops. `stop_distance`: from the bid down to it, a fraction of the bid.
-    `at_risk`: what is lost if it sells there, in quote currency. `result_fraction`: of what was paid, with fees.
+    `nearest_stop`: the highest of its stops. `stop_distance`: from the bid down to it, a fraction of the bid; below
+    zero: the bid has passed it. `at_risk`: what is lost if it sells there, in quote currency; zero once the bid has
+    passed it. `result_fraction`: of what was paid, with fees.
     `unit_of_risk`: see there. `slippage`: of all its exits, in quote currency.
     """
     found = described_trade(row, None if row["state"] == "CLOSED" else row["bid"], alone)
-    stops = [found[name] for name in ("hard_stop", "soft_stop", "trailing_stop") if found[name] is not None]
-    nearest, bid = max(stops, default=None), found["bid"]
+    nearest, bid = None if row["state"] == "CLOSED" else stop_of(row), found["bid"]
     cost = row["bought_value"] + row["bought_quote_fees"]
     entry = average(row["bought_value"], row["bought_size"])
     risk = unit_of_risk(entry, row["bought_size"], row["first_hard_stop"])
-    known = row["state"] != "CLOSED" and nearest is not None and bool(bid)
     return found | {
         "entry_point": row["entry_point"],
         "buy_score": row["buy_score"],
@@ -282,9 +331,9 @@ def described_trade_line(row: Row, alone: Collection[str] | None) -> dict[str, A
         "entry_state": row["entry_state"],
         "price_at": row["price_at"],
         "would_gain_fraction": _of_cost(found["unrealised_pnl"], row["remaining"] * (found["entry_price"] or 0)),
-        "nearest_stop": nearest if row["state"] != "CLOSED" else None,
-        "stop_distance": tidy(divide(bid - nearest, bid)) if known else None,
-        "at_risk": tidy((bid - nearest) * row["remaining"]) if known else None,
+        "nearest_stop": tidy(nearest),
+        "stop_distance": tidy(divide(bid - nearest, bid)) if nearest is not None and bid else None,
+        "at_risk": tidy(loss_at_stop(nearest, bid, row["remaining"])) if nearest is not None and bid else None,
         "protections": row["protections"],
         "unprotected_seconds": tidy(row["unprotected_seconds"]),
         "result_fraction": _of_cost(found["pnl"], cost) if row["state"] == "CLOSED" else None,

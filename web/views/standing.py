@@ -4,32 +4,45 @@ age of the data, what runs."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import datetime
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from domain.exits import ExitRules
 from domain.wording import tidy
-from web.views import Ledger, Row
+from web.views import Json, Ledger, Row
+from web.views.risks import OpenTrades, read_open_trades
 
-__all__ = ["equity", "market_of", "newest_runs", "newest_signals_of_all", "notice_targets", "read_standing"]
+__all__ = [
+    "Happened",
+    "Unwatched",
+    "equity",
+    "market_of",
+    "newest_runs",
+    "newest_signals_of_all",
+    "notice_targets",
+    "read_closed",
+    "read_happened",
+    "read_standing",
+]
 
 Unwatched = Callable[[Collection[str]], Awaitable[Collection[str]]]
 
 _ZERO = Decimal(0)
-_RULES = ExitRules()
-_COUNTS = """
-SELECT (SELECT count(*) FROM trades WHERE account = $1 AND state <> 'CLOSED')::int AS open_trades,
-       (SELECT count(*) FROM trades WHERE account = $1 AND state = 'CLOSED')::int AS closed_trades,
-       (SELECT count(*) FROM orders WHERE account = $1 AND NOT finished)::int AS open_orders,
-       (SELECT count(*) FROM orders WHERE account = $1 AND NOT finished AND state = 'UNKNOWN')::int AS unknown_orders,
-       (SELECT count(*) FROM incidents WHERE account = $1 AND resolved_at IS NULL)::int AS open_incidents,
-       (SELECT count(*) FROM incidents WHERE account = $1 AND resolved_at IS NULL AND severity = 'CRITICAL')::int
-           AS critical_incidents,
-       (SELECT count(*) FROM commands WHERE account = $1 AND kind IN ('close', 'cancel') AND accepted_at > now()
-           - interval '1 day')::int AS closes_and_cancels_today
+_OPEN_ORDERS = """
+SELECT count(*)::int AS open_orders, (count(*) FILTER (WHERE state = 'UNKNOWN'))::int AS unknown_orders
+  FROM orders WHERE account = $1 AND NOT finished
 """
-_SWITCH = "SELECT halted, reason, changed_by, changed_at FROM account_controls WHERE account = $1"
+_CLOSED = "SELECT count(*)::int FROM trades WHERE account = $1 AND state = 'CLOSED'"
+_HAPPENED = """
+SELECT open.events::int AS open_incidents, open.critical::int AS critical_incidents,
+       (SELECT count(*) FROM commands WHERE account = $1 AND kind IN ('close', 'cancel') AND accepted_at > now()
+           - interval '1 day')::int AS closes_and_cancels_today,
+       (SELECT coalesce(max(id), 0) FROM incidents WHERE account = $1) AS newest_event,
+       s.halted, s.reason, s.changed_by, s.changed_at
+  FROM (SELECT count(*) AS events, count(*) FILTER (WHERE severity = 'CRITICAL') AS critical
+          FROM incidents WHERE account = $1 AND resolved_at IS NULL) open
+  LEFT JOIN account_controls s ON s.account = $1
+"""
 _STREAMS = """
 SELECT n.name, coalesce(l.expires_at > now(), false) AS held, p.connected, p.connections, p.gaps, p.malformed,
        p.last_message_at
@@ -52,22 +65,6 @@ _PRICES = """
 SELECT min(m.at) AS oldest_at, count(*)::int AS symbols
   FROM (SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED') t
   LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
-"""
-# One row a product. A stop that the bid has passed adds no risk: what is due sells at the bid.
-_RISKS = """
-SELECT symbol, count(*)::int AS trades, count(*) FILTER (WHERE bid IS NULL)::int AS unpriced,
-       sum(bid * remaining) AS exposure,
-       sum(greatest(bid - greatest(entry * (1 - hard_stop), entry * (1 - soft_stop), stop), 0) * remaining) AS at_risk,
-       count(*) FILTER (WHERE NOT rests)::int AS nothing_rests, min(at) AS priced_at
-  FROM (SELECT t.symbol, t.remaining, m.bid, m.at, p.stop, t.bought_value / nullif(t.bought_size, 0) AS entry,
-               coalesce((t.rules ->> 'hard_stop')::numeric, $2) AS hard_stop,
-               coalesce((t.rules ->> 'soft_stop')::numeric, $3) AS soft_stop,
-               EXISTS (SELECT 1 FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
-                          AND NOT s.finished) AS rests
-          FROM trades t LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
-          LEFT JOIN market_prices m ON m.account = t.account AND m.symbol = t.symbol
-         WHERE t.account = $1 AND t.state <> 'CLOSED' AND t.remaining > 0) open
- GROUP BY symbol ORDER BY symbol
 """
 _SIGNALS = """
 SELECT at, symbol, side, source, trigger, decision, coalesce(details ->> 'sentence', '') AS sentence, snapshot_id,
@@ -98,6 +95,36 @@ SELECT f.at, f.side, f.size, f.price, f.order_key, o.entry_key, o.role, o.exit_r
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What is counted of incidents and commands, the switch of entries, and the newest incident's number (0: none)."""
+
+    counts: Json
+    switch: Json
+    newest_event: int
+
+
+async def read_happened(ledger: Ledger, account: str) -> Happened:
+    """As it stands."""
+    row = await ledger.fetchrow(_HAPPENED, account)
+    if row is None:
+        raise LookupError(account)
+    names = ("open_incidents", "critical_incidents", "closes_and_cancels_today")
+    switch = {
+        "halted": bool(row["halted"]),
+        "by": row["changed_by"] or "",
+        "reason": row["reason"] or "",
+        "since": row["changed_at"],
+    }
+    return Happened({name: row[name] for name in names}, switch, row["newest_event"])
+
+
+async def read_closed(ledger: Ledger, account: str) -> int:
+    """How many trades have closed."""
+    found: int = await ledger.fetchval(_CLOSED, account)
+    return found
+
+
 async def read_standing(
     ledger: Ledger, account: str, streams: Sequence[str], unwatched: Unwatched | None = None
 ) -> dict[str, Any]:
@@ -110,25 +137,25 @@ async def read_standing(
     `unwatched`, which returns those of some symbols that nobody watches. `oldest`: the oldest of the prices of open
     trades and of the streams' last messages; None before there is any.
     """
-    counts = await ledger.fetchrow(_COUNTS, account)
-    switch = await ledger.fetchrow(_SWITCH, account)
+    happened = await read_happened(ledger, account)
+    orders = await ledger.fetchrow(_OPEN_ORDERS, account)
     prices = await ledger.fetchrow(_PRICES, account)
     run = await ledger.fetchrow(_RUN, account)
     check = await ledger.fetchrow(_CHECK, account)
     heard = [dict(row) for row in await ledger.fetch(_STREAMS, list(streams))]
-    held = await ledger.fetch(_RISKS, account, _RULES.hard_stop, _RULES.soft_stop)
-    alone = None if unwatched is None else set(await unwatched([row["symbol"] for row in held]))
+    held = await read_open_trades(ledger, account)
+    alone = None if unwatched is None else set(await unwatched(held.symbols))
     return {
-        "counts": dict(counts or {}),
-        "switch": {
-            "halted": bool(switch and switch["halted"]),
-            "by": switch["changed_by"] if switch else "",
-            "reason": switch["reason"] if switch else "",
-            "since": switch["changed_at"] if switch else None,
+        "counts": {
+            "open_trades": len(held.trades),
+            "closed_trades": await read_closed(ledger, account),
+            **dict(orders or {}),
+            **happened.counts,
         },
+        "switch": happened.switch,
         "prices": dict(prices or {}),
-        "risks": _risks(held),
-        "unprotected": None if alone is None else sum(row["nothing_rests"] for row in held if row["symbol"] in alone),
+        "risks": held.risks(),
+        "unprotected": None if alone is None else held.unprotected(alone),
         "oldest": _oldest(held, heard),
         "streams": heard,
         "run": dict(run) if run else None,
@@ -136,28 +163,11 @@ async def read_standing(
     }
 
 
-def _risks(held: Sequence[Row]) -> list[dict[str, Any]]:
-    """What the open trades of each quote currency are worth and would lose."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in held:
-        currency = row["symbol"].replace("_", "-").partition("-")[2]
-        sums = found.setdefault(
-            currency, {"currency": currency, "trades": 0, "unpriced": 0, "at_risk": _ZERO, "exposure": _ZERO}
-        )
-        sums["trades"] += row["trades"]
-        sums["unpriced"] += row["unpriced"]
-        sums["at_risk"] += row["at_risk"] or _ZERO
-        sums["exposure"] += row["exposure"] or _ZERO
-    return [
-        {**sums, "at_risk": tidy(sums["at_risk"]), "exposure": tidy(sums["exposure"])}
-        for _, sums in sorted(found.items())
-    ]
-
-
-def _oldest(held: Sequence[Row], heard: Sequence[Row]) -> dict[str, Any] | None:
+def _oldest(held: OpenTrades, heard: Sequence[Row]) -> dict[str, Any] | None:
     """The oldest price or message: `what` is a product or a stream."""
-    known: list[tuple[datetime, str]] = [(row["priced_at"], row["symbol"]) for row in held if row["priced_at"]]
-    known += [(row["last_message_at"], row["name"]) for row in heard if row["last_message_at"]]
+    known = [(row["last_message_at"], row["name"]) for row in heard if row["last_message_at"]]
+    if (price := held.oldest()) is not None:
+        known.append(price)
     if not known:
         return None
     at, what = min(known)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from domain.exits import ExitRules, target_price
 from domain.ids import exit_workflow_id, order_workflow_id
@@ -31,6 +34,7 @@ __all__ = [
     "open_by_symbol",
     "read_story",
     "read_trade",
+    "rules_of",
     "what_is_open",
 ]
 
@@ -115,13 +119,24 @@ async def every_trade(ledger: Ledger, keys: Collection[str] | None) -> list[Row]
     return await ledger.fetch(_EVERY, keys)
 
 
+def rules_of(row: Row) -> ExitRules:
+    """The exit rules of a trade's row."""
+    return _checked_rules(orjson.dumps(row["rules"]))
+
+
+@lru_cache(maxsize=1024)
+def _checked_rules(text: bytes) -> ExitRules:
+    """Most trades share their rules with many others; to check them takes longer than all the rest of a row."""
+    return ExitRules.model_validate_json(text)
+
+
 def described_trade(row: Row, bid: Decimal | None = None, alone: Collection[str] | None = None) -> dict[str, Any]:
     """A trade as JSON: sizes in base, prices in quote per base, P&L and fees in quote currency, times in UTC.
 
     `alone`: the symbols whose price is not watched now; None if not checked.
     """
 
-    rules = ExitRules.model_validate(row["rules"])
+    rules = rules_of(row)
     entry = average(row["bought_value"], row["bought_size"])
     cost = row["bought_value"] + row["bought_quote_fees"]
     bought = row["bought_size"] - row["bought_base_fees"]
@@ -200,9 +215,8 @@ async def read_story(ledger: Ledger, key: str) -> Story:
     )
 
 
-def described_story(story: Story, *, alone: Collection[str] | None, timelines: dict[str, list[str]]) -> dict[str, Any]:
-    """A trade's full record as JSON; `alone` as in `described_trade`, `timelines`: its workflows' timelines, by their
-    ids."""
+def described_story(story: Story, *, alone: Collection[str] | None) -> dict[str, Any]:
+    """A trade's full record as JSON; `alone` as in `described_trade`."""
     entry = story.entry
     return {
         "trade": None if story.trade is None else described_trade(story.trade, alone=alone),
@@ -210,7 +224,6 @@ def described_story(story: Story, *, alone: Collection[str] | None, timelines: d
         "decision": described_decision(entry),
         "exit_orders": [described_order(row) for row in story.sells],
         **{name: [dict(row) for row in rows] for name, rows in story.parts.items()},
-        "timelines": timelines,
     }
 
 
