@@ -59,7 +59,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
         ids = (order_workflow_id(story.key), exit_workflow_id(story.key))
         answers = await asyncio.gather(*(_timeline(client, name, story.given_by) for name in ids))
         timelines = {name: answer for name, answer in zip(ids, answers, strict=True) if answer is not None}
-    return described_story(story, alone=alone, timelines=timelines)
+    return described_story(story, alone=alone) | {"timelines": timelines}
 
 
 async def _timeline(client: "Client", workflow_id: str, commands: "Mapping[tuple[str, str], str]") -> list[str] | None:

@@ -825,6 +825,7 @@ api_actions = Table(
     Column("digest", Text, nullable=False, comment="the same key with another digest is refused"),
     Column("body", JSONB, nullable=False),
     _time("at", now=True),
+    Column("planned", ARRAY(Text), comment="of a flatten: what was open as it began, and what it therefore closes"),
     Column("status", Integer, comment="the answer's; null: none was given yet"),
     Column("answer", JSONB),
     _time("answered_at"),

@@ -17,6 +17,7 @@ from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from web.api.actions import NoTemporalError, action_routes
+from web.api.callers import Program, Role
 from workers.stack.dev_server import DevServer
 
 _keys = itertools.count()
@@ -175,6 +176,50 @@ async def test_flatten_closes_what_is_open(desk: Desk) -> None:
     assert sorted(await desk.commands()) == sorted(
         [("close", trade.key, "owner (API)"), ("cancel", order.key, "owner (API)")]
     )
+
+
+async def test_a_repeated_flatten_closes_nothing_that_opened_since(desk: Desk) -> None:
+    """A flatten whose answer was lost closes with its key again what was open when it was first asked for: a trade that
+    has opened since stays protected, and entries that a person has allowed again stay allowed.
+    """
+    gone = await desk.system.start(market_buy(desk.system.account))
+    await gone.until_protected()
+    body = {"confirm": "flatten", "halt": True}
+    first = await desk.do("/api/flatten", body, key="flatten-once")
+    assert [item["key"] for item in first.json()["items"]] == [gone.key]
+    await desk.until_closed(gone.key)
+    assert (await desk.do("/api/resume", {"confirm": "resume"})).json()["changed"] is True
+    since = await desk.system.start(market_buy(desk.system.account))
+    await since.until_protected()
+    # As the API's process leaves it where it ends before its answer.
+    await desk.system.rows("UPDATE api_actions SET status = NULL, answer = NULL WHERE kind = 'flatten' RETURNING 1")
+    again = await desk.do("/api/flatten", body, key="flatten-once")
+    assert (again.status_code, again.json()["items"]) == (200, []), again.text
+    assert again.json()["sentence"] == "1 of 1 had ended before"
+    assert await desk.system.value("SELECT state FROM trades WHERE entry_key = $1", since.key) == "PROTECTED"
+    assert not await desk.system.value("SELECT halted FROM account_controls")
+    assert await desk.commands() == [("close", gone.key, "owner (API)")]
+    other = await desk.do("/api/flatten", {"confirm": "flatten"})
+    assert [item["key"] for item in other.json()["items"]] == [since.key]
+    await desk.until_closed(since.key)
+
+
+async def test_a_user_and_a_program_of_one_name_share_no_keys(desk: Desk) -> None:
+    """The same key of a user and of a program that is called the same names two actions, each done and recorded."""
+    hands = hands_of(desk.system.settings, desk.system.pool)
+    namesake = Program("owner", Role.TRADE, b"token-of-the-namesake")
+    async with (
+        api_on(routers=[action_routes(hands)], account=desk.system.account, programs=[namesake]) as api,
+        api.page() as page,
+        api.program("token-of-the-namesake") as program,
+    ):
+        headers = {"Idempotency-Key": "key-of-two-callers"}
+        halted = await page.post("/api/halt", {"note": "by hand"}, **headers)
+        resumed = await program.post("/api/resume", json={"confirm": "resume"}, headers=headers)
+        assert (halted.status_code, halted.json()["changed"]) == (200, True), halted.text
+        assert (resumed.status_code, resumed.json()["changed"]) == (200, True), resumed.text
+    recorded = await desk.system.rows("SELECT given_by, kind FROM api_actions ORDER BY at")
+    assert [tuple(row.values()) for row in recorded] == [("owner (API)", "halt"), ("owner (API token)", "resume")]
 
 
 async def test_flatten_of_one_product_leaves_the_others(desk: Desk) -> None:

@@ -191,7 +191,7 @@ async def test_actions_are_listed_by_who_asked(api: Api, viewer: httpx.AsyncClie
         assert wrong.status_code == 404
     listed = await pages(viewer, "/api/actions", limit=2)
     assert [(row["by"], row["kind"], row["status"], row["accepted"]) for row in listed] == [
-        ("trader (API)", "cancel", 404, False),
+        ("trader (API token)", "cancel", 404, False),
         *[("owner (API)", "halt", 200, True)] * 5,
     ]
     assert [row["note"] for row in listed] == [None, *(f"<b>{number}</b>" for number in reversed(range(5)))]

@@ -89,12 +89,14 @@ async def api_on(
     account: str = "main",
     stop: Callable[[], None] = lambda: None,
     page: APIRouter | None = None,
+    programs: Sequence[Program] = (),
+    mode: str = "paper",
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[Api]:
     """The API as `bottrader api serve` sets it up, with two programs and the users ana (trade) and vera (view).
 
-    `stop`: called before its end; `page`: the page's addresses.
+    `stop`: called before its end; `page`: the page's addresses; `programs`: others beside the two.
     """
     address = listen(host, port)
     port = address.getsockname()[1]
@@ -103,10 +105,14 @@ async def api_on(
         origins,
         f"__Host-bottrader-{port}",
         users=(User("ana", Role.TRADE, digest()), User("vera", Role.VIEW, digest())),
-        programs=(Program("viewer", Role.VIEW, VIEWER.encode()), Program("trader", Role.TRADE, TRADER.encode())),
+        programs=(
+            Program("viewer", Role.VIEW, VIEWER.encode()),
+            Program("trader", Role.TRADE, TRADER.encode()),
+            *programs,
+        ),
     )
     link = OneTimeLink("owner")
-    about = About(account=account, mode="paper", dry_run=False, speed="1", temporal_ui=None, namespace="default")
+    about = About(account=account, mode=mode, dry_run=False, speed="1", temporal_ui=None, namespace="default")
     sessions = sessions or Sessions(43_200, 3600)
     door = create_api(terms, about, sessions=sessions, link=link, routers=routers, page=page)
     server = WebServer(door, arrival_s=10, max_connections=100, name="api")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,16 @@ _BEGIN = """
 WITH made AS (
     INSERT INTO api_actions (account, given_by, key, kind, subject, digest, body)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING true AS fresh)
-SELECT coalesce((SELECT fresh FROM made), false) AS fresh, a.digest, a.status, a.answer
+SELECT coalesce((SELECT fresh FROM made), false) AS fresh, a.digest, a.status, a.answer, a.planned
   FROM (SELECT 1) one LEFT JOIN api_actions a ON a.account = $1 AND a.given_by = $2 AND a.key = $3
 """
 _END = """
 UPDATE api_actions SET status = $4, answer = $5, answered_at = now()
  WHERE account = $1 AND given_by = $2 AND key = $3 AND status IS NULL
+"""
+_PLAN = """
+UPDATE api_actions SET planned = coalesce(planned, $4::text[])
+ WHERE account = $1 AND given_by = $2 AND key = $3 RETURNING planned
 """
 _RESOLVE = """
 WITH done AS (UPDATE incidents SET resolved_at = now()
@@ -39,7 +43,8 @@ SELECT EXISTS (SELECT FROM done) AS changed FROM incidents WHERE account = $1 AN
 class Begun:
     """A recorded action. `id` is the same for the same action, so that its consequences happen once.
 
-    `fresh`: it was not begun before. `status` and `answer` are its answer, if it has one.
+    `fresh`: it was not begun before. `status` and `answer` are its answer, if it has one. `planned`: what it is to act
+    on, where that was decided as it began.
     """
 
     id: str
@@ -48,6 +53,7 @@ class Begun:
     fresh: bool
     status: int | None
     answer: dict[str, Any] | None
+    planned: list[str] | None = None
 
 
 class ActionLog:
@@ -74,11 +80,16 @@ class ActionLog:
                 "This Idempotency-Key was used for another action: nothing was done; use a new one.",
             )
         name = hashlib.sha256(json.dumps([self._account, by, key]).encode()).hexdigest()[:32]
-        return Begun(name, by, key, row["fresh"], row["status"], row["answer"])
+        return Begun(name, by, key, row["fresh"], row["status"], row["answer"], row["planned"])
 
     async def end(self, begun: Begun, status: int, answer: Mapping[str, Any]) -> None:
         """Store its answer; the first one stays. Raises the database's errors."""
         await self._ledger.fetchrow(_END + " RETURNING true", self._account, begun.by, begun.key, status, dict(answer))
+
+    async def plan(self, begun: Begun, keys: Sequence[str]) -> list[str]:
+        """Store what it is to act on; the first plan stays and is returned. Raises the database's errors."""
+        found: list[str] = await self._ledger.fetchval(_PLAN, self._account, begun.by, begun.key, list(keys))
+        return found
 
     async def resolve_incident(self, number: int) -> bool | None:
         """Resolve an incident. False: it was resolved already; None: the account has none with this number."""

@@ -282,9 +282,16 @@ class _Actions:
         return Answer(accepted=True, sentence=f"entries are {word}{when}", changed=changed)
 
     async def flatten(self, begun: Begun, given: Flatten) -> Answer:
-        """Close everything that is open now, or what of it is in the product; what opens meanwhile is not included."""
-        if given.halt:
-            await self._hands.turn(True, given.note or "flatten", begun.by)
+        """Close everything that is open now, or what of it is in the product; what opens meanwhile is not included, nor
+        where it is done again because its answer was lost.
+        """
+        ledger, account = self._hands.ledger, self._hands.account
+        planned = begun.planned
+        if planned is None:
+            if given.halt:
+                await self._hands.turn(True, given.note or "flatten", begun.by)
+            rows = await what_is_open(ledger, account, given.symbol)
+            planned = await self._log.plan(begun, [row["key"] for row in rows])
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def one(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,12 +308,15 @@ class _Actions:
                 **found.model_dump(exclude_none=True),
             }
 
-        rows = await what_is_open(self._hands.ledger, self._hands.account, given.symbol)
+        wanted = set(planned)
+        rows = [row for row in await what_is_open(ledger, account, given.symbol) if row["key"] in wanted]
         items = await asyncio.gather(*(one(row) for row in rows))
         done = sum(item["accepted"] for item in items)
         kept = any(item["kept"] for item in items)
         of = f" in {given.symbol}" if given.symbol else ""
-        sentence = f"{done} of {len(items)} are being sold or cancelled" if items else f"there was nothing to close{of}"
+        ended = f"{len(planned) - len(items)} of {len(planned)} had ended before" if len(items) < len(planned) else ""
+        asked = f"{done} of {len(items)} are being sold or cancelled" if items else ""
+        sentence = "; ".join(filter(None, (asked, ended))) or f"there was nothing to close{of}"
         return Answer(accepted=done == len(items), sentence=sentence, kept=kept, items=items)
 
     async def resolve(self, number: int) -> Answer:

@@ -51,8 +51,8 @@ class Caller:
 
     @property
     def by(self) -> str:
-        """The name under which commands are stored."""
-        return f"{self.name} (API)"
+        """The name under which commands are stored. A program has another one than the user who is called the same."""
+        return f"{self.name} (API)" if self.session is not None else f"{self.name} (API token)"
 
     @property
     def may_trade(self) -> bool:

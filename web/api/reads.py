@@ -153,7 +153,7 @@ def _trades(router: APIRouter, sources: Sources) -> None:
         story = await read_story(ledger, row["order_key"])
         line = await views.trade_line(ledger, account, story.key)
         alone = await sources.unwatched([row["symbol"]])
-        found = described_story(story, alone=alone, timelines={}) | await explained_trade(sources, story)
+        found = described_story(story, alone=alone) | await explained_trade(sources, story)
         return PlainJson(found | {"trade": None if line is None else views.described_trade_line(line, alone)})
 
 
