@@ -251,6 +251,7 @@ def terms_of(settings: "Settings", policy: "Policy") -> "AlertTerms":
         valid_s=float(trigger.valid_s),
         window_s=float(given.replay_window_s),
         decision_s=float(given.decision_timeout_s),
+        balance_s=float(settings.risk.balance_stale_after_s),
         taker=assumed_round_trip(settings).taker,
         scopes={
             name: Scope(

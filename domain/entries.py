@@ -17,11 +17,13 @@ from domain.errors import BotTraderError
 from domain.exits import ExitRules
 from domain.ids import intent_key
 from domain.messages import Linkage, OrderIntent
+from domain.money import EXACT, plain, round_down
 from domain.orders import EntryPoint, OrderRole, OrderType, Side, TimeInForce
 from domain.protection import Protection
 
 __all__ = [
     "QUOTE_VALID_SECONDS",
+    "AccountWorth",
     "EntryError",
     "EntryStyle",
     "TriggerRules",
@@ -37,6 +39,8 @@ __all__ = [
 
 QUOTE_VALID_SECONDS = 15
 """Wall seconds after which an unsent quote is dropped."""
+_SMALLEST = Decimal("0.00000001")
+"""A share of the account is rounded down to this; a product's own increment may be larger."""
 
 
 class EntryError(BotTraderError):
@@ -71,12 +75,14 @@ _PLACED: Mapping[EntryStyle, tuple[OrderType, TimeInForce, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerRules:
-    """How a trigger's entries are made: its row of the trigger table. One of the two sizes is given."""
+    """How a trigger's entries are made: its row of the trigger table. One of the three sizes is given."""
 
     size_quote: Decimal | None = None
     """Amount to spend, quote currency."""
     size_base: Decimal | None = None
     """Amount to buy, base currency."""
+    size_share: Decimal | None = None
+    """Share of the account's value to spend, a fraction."""
     style: EntryStyle = EntryStyle.LIMIT_POST_ONLY
     expiry: Decimal = Decimal(300)
     """Market seconds after which a resting entry is cancelled."""
@@ -86,6 +92,14 @@ class TriggerRules:
     exits: ExitRules = field(default_factory=ExitRules)
     protection: Protection | None = None
     """What rests at the exchange; None: only monitored exits."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountWorth:
+    """What an account is worth in a quote currency; None while that isn't known, and then why, as a clause."""
+
+    amount: Decimal | None = None
+    why: str = "nobody has asked for it"
 
 
 Triggers = Mapping[str, TriggerRules]
@@ -176,6 +190,7 @@ def triggered_entry(
     style: EntryStyle | None = None,
     source: str | None = None,
     dry_run: bool = False,
+    worth: AccountWorth | None = None,
 ) -> OrderIntent:
     """The buy of a trigger by its rules; arguments that are given replace them.
 
@@ -183,13 +198,16 @@ def triggered_entry(
         now: when it was decided (zoned).
         size_quote: amount to spend, quote currency; `size_base`: amount to buy, base currency; else the rules' size.
         limit_price: quote per base; LIMIT orders need one, MARKET orders ignore it.
+        worth: what the account is worth in the product's quote currency, for rules whose size is a share of it.
 
-    Raises EntryError BAD_SIZE where both sizes are given.
+    Raises EntryError BAD_SIZE where both sizes are given, WORTH_NOT_KNOWN where `worth` is wanted and not known.
     """
     if size_quote is not None and size_base is not None:
         raise EntryError("BAD_SIZE", "give a size in quote or in base currency, not both")
     if size_quote is None and size_base is None:
         size_quote, size_base = rules.size_quote, rules.size_base
+        if rules.size_share is not None:
+            size_quote = _share(rules.size_share, linkage.trigger, worth or AccountWorth())
     order_type, in_force, post_only = _PLACED[style or rules.style]
     return entry(
         entry_point=entry_point,
@@ -214,6 +232,16 @@ def triggered_entry(
     )
 
 
+def _share(share: Decimal, trigger: str, worth: AccountWorth) -> Decimal:
+    """The amount that is this share of the account, rounded down. Raises EntryError WORTH_NOT_KNOWN."""
+    if worth.amount is None:
+        raise EntryError(
+            "WORTH_NOT_KNOWN",
+            f"{trigger} buys for {plain(100 * share)} % of the account's value, which is not known: {worth.why}",
+        )
+    return round_down(EXACT.multiply(worth.amount, share), _SMALLEST)
+
+
 def strategy_entry(
     triggers: Triggers,
     *,
@@ -225,8 +253,11 @@ def strategy_entry(
     bid: Decimal,
     ask: Decimal,
     asked_by: str,
+    worth: AccountWorth | None = None,
 ) -> OrderIntent:
-    """The buy that a strategy decided on, by the rules of `linkage.trigger`. Raises EntryError UNKNOWN_TRIGGER."""
+    """The buy that a strategy decided on, by the rules of `linkage.trigger`. Raises EntryError UNKNOWN_TRIGGER,
+    WORTH_NOT_KNOWN.
+    """
     rules = rules_of(triggers, linkage.trigger)
     return triggered_entry(
         rules,
@@ -239,6 +270,7 @@ def strategy_entry(
         # What rests is offered at the bid; what is to be filled takes the ask.
         limit_price=bid if rules.style is EntryStyle.LIMIT_POST_ONLY else ask,
         asked_by=asked_by,
+        worth=worth,
     )
 
 
@@ -257,9 +289,10 @@ def alert_entry(
     limit_price: Decimal | None = None,
     style: EntryStyle | None = None,
     dry_run: bool = False,
+    worth: AccountWorth | None = None,
 ) -> OrderIntent:
     """The buy that an alert requests, by the rules of `linkage.trigger`. A price caps what a trigger that buys at
-    MARKET pays. Raises EntryError UNKNOWN_TRIGGER, BAD_SIZE.
+    MARKET pays. Raises EntryError UNKNOWN_TRIGGER, BAD_SIZE, WORTH_NOT_KNOWN.
     """
     rules = rules_of(triggers, linkage.trigger)
     if style is None and limit_price is not None and rules.style is EntryStyle.MARKET:
@@ -279,6 +312,7 @@ def alert_entry(
         style=style,
         source=source,
         dry_run=dry_run,
+        worth=worth,
     )
 
 

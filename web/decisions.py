@@ -61,6 +61,8 @@ class AlertTerms:
     valid_s: float
     window_s: float
     decision_s: float
+    balance_s: float = 120.0
+    """The maximum age of a balance used to size an order by a share of the account."""
     taker: Decimal = ASSUMED_TAKER
     """The fee rate used if the account's own isn't known, a fraction."""
     scopes: Mapping[str, Scope] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class AlertDecisions:
         if refusal is None and alert.does != "close":
             decided = min(at, now) if at else now
             if alert.does == "buy":
-                intent = self._buy(alert, symbol, request_id, decided, proof.sender, terms)
+                intent = await self._buy(alert, symbol, request_id, decided, proof.sender, terms)
             else:
                 intent = await self._sell(alert, symbol, request_id, decided, proof.sender, terms)
             refusal = await self._beyond(scope, proof.sender, intent)
@@ -174,10 +176,15 @@ class AlertDecisions:
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
-    def _buy(
+    async def _buy(
         self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
     ) -> OrderIntent:
         key = buy_key(EntryPoint.WEBHOOK, terms.account, request_id, symbol)
+        rules = terms.triggers.get(alert.trigger or terms.trigger)
+        worth = None
+        if rules is not None and rules.size_share is not None and alert.size_quote is None and alert.size_base is None:
+            quote = symbol.replace("_", "-").partition("-")[2]
+            worth = await self._journal.worth(quote, terms.balance_s, _FRESH_S)
         try:
             return alert_entry(
                 terms.triggers,
@@ -193,8 +200,12 @@ class AlertDecisions:
                 limit_price=alert.price,
                 style=None if alert.order_type is None else EntryStyle(alert.order_type),
                 dry_run=alert.dry_run,
+                worth=worth,
             )
         except EntryError as error:
+            if error.code == "WORTH_NOT_KNOWN":
+                sentence = f"{error.sentence[:1].upper()}{error.sentence[1:]}: send the alert again, with the same key."
+                raise Refused(503, error.code, sentence, retry_after=5) from None
             raise Wrong("trigger" if error.code == "UNKNOWN_TRIGGER" else "", error.sentence) from None
 
     async def _sell(

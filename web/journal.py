@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import asyncpg
 import structlog
 
+from domain.entries import AccountWorth
 from domain.incidents import IncidentKind
 from domain.intents import intent_digest
 from domain.messages import OrderDecision, OrderIntent
@@ -75,6 +76,7 @@ SELECT t.entry_key,
  WHERE t.account = $1 AND t.symbol = $2 AND t.state <> 'CLOSED'
  ORDER BY t.opened_at, t.entry_key
 """
+_WORTH = "SELECT worth, why FROM account_worth($1, $2, $3, $4)"
 _KEEP_CLOSE = """
 UPDATE commands SET accepted_at = coalesce(accepted_at, now())
  WHERE id = $1 AND account = $2 AND kind = 'close' AND subject = $3 RETURNING true
@@ -208,6 +210,11 @@ class AlertJournal:
     async def costs(self, symbol: str, seconds: float) -> Costs:
         """The account's taker fee rate, and the bid and ask of the last `seconds`."""
         return await self._within(read_costs(self._pool, self._account, symbol, seconds))
+
+    async def worth(self, quote: str, balance_seconds: float, price_seconds: float) -> AccountWorth:
+        """What the account is worth in a quote currency, by a balance and prices of at most these ages (wall)."""
+        row = await self._row(_WORTH, self._account, quote, balance_seconds, price_seconds)
+        return AccountWorth(row["worth"], row["why"] or "")
 
     async def open_trades(self, symbol: str) -> list[TradeLeft]:
         """The symbol's open trades, oldest first, with what an alert may still sell of each."""

@@ -26,7 +26,7 @@ from activities.starting import Starter
 from activities.strategy.loading import StrategyError
 from activities.strategy.store import Signal, StrategyStore, deciding
 from domain.candles import CANDLE, CANDLE_SECONDS
-from domain.entries import EntryError, Triggers, strategy_entry
+from domain.entries import AccountWorth, EntryError, Triggers, strategy_entry
 from domain.gate_facts import AHEAD_SECONDS
 from domain.incidents import IncidentKind
 from domain.indicators import Parameters
@@ -60,6 +60,7 @@ class StrategyOptions:
     named: tuple[NamedIndicator, ...] = ()
     window: int = 300
     stale_seconds: float = 120.0
+    balance_stale_seconds: float = 120.0
     one_trade_per_trigger: bool = True
     by_the_clock: bool = True
     """Whether our clock tells a candle's end; else (in a market that is sped up) the next candle does."""
@@ -197,14 +198,29 @@ class StrategyRuns(StrategyActivity):
             if options.one_trade_per_trigger:
                 busy = await store.in_trade(request.account, buys)
             bought = await store.decided(request.account, buys, market.candle.isoformat(), market.now)
+        worths = await self._worths(request.account, [item for item in decisions if item.action is Action.BUY], options)
         found: list[Signal] = []
         for item in decisions:
             if item.action is Action.SELL:
                 found.append(_sell_signal(item, market, options.source))
             elif item.action is Action.BUY:
                 held = (item.symbol, item.trigger or "") in busy
-                found.append(self._buy_signal(request, item, market, options, busy=held, bought=item.symbol in bought))
+                worth = worths.get(_quote_of(item.symbol))
+                found.append(
+                    self._buy_signal(
+                        request, item, market, options, busy=held, bought=item.symbol in bought, worth=worth
+                    )
+                )
         return found
+
+    async def _worths(
+        self, account: str, buys: Sequence[Decision], options: StrategyOptions
+    ) -> dict[str, AccountWorth]:
+        """What the account is worth in the quote currencies of buys whose size is a share of it."""
+        sized = {name for name, rules in options.triggers.items() if rules.size_share is not None}
+        quotes = {_quote_of(item.symbol) for item in buys if item.trigger in sized}
+        stale = options.balance_stale_seconds, options.stale_seconds
+        return {quote: await self._store.worth(account, quote, *stale) for quote in sorted(quotes)}
 
     def _buy_signal(
         self,
@@ -215,6 +231,7 @@ class StrategyRuns(StrategyActivity):
         *,
         busy: bool,
         bought: bool,
+        worth: AccountWorth | None,
     ) -> Signal:
         symbol, trigger = decision.symbol, decision.trigger or ""
 
@@ -243,6 +260,7 @@ class StrategyRuns(StrategyActivity):
                 bid=state.bid,
                 ask=state.ask,
                 asked_by=options.asked_by,
+                worth=worth,
             )
         except EntryError as problem:  # a trigger without settings is this decision's end, not the run's
             return nothing("no_entry", problem.sentence)
@@ -301,6 +319,10 @@ class StrategyRuns(StrategyActivity):
             seconds=report.seconds,
         )
         return report
+
+
+def _quote_of(symbol: str) -> str:
+    return symbol.replace("_", "-").partition("-")[2]
 
 
 def _held(symbol: str, reason: str) -> Decision:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.database import Pool, Statements, decisions_transaction
+from domain.entries import AccountWorth
 from domain.intents import intent_digest
 from domain.messages import OrderIntent
 from domain.scoring import Action, Decision, score_decimal
@@ -87,6 +88,13 @@ class StrategyStore:
 
     def __init__(self, pool: Statements) -> None:
         self._pool = pool
+
+    async def worth(self, account: str, quote: str, balance_seconds: float, price_seconds: float) -> AccountWorth:
+        """What the account is worth in a quote currency, by a balance and prices of at most these ages (wall)."""
+        row = await self._pool.fetchrow(
+            "SELECT worth, why FROM account_worth($1, $2, $3, $4)", account, quote, balance_seconds, price_seconds
+        )
+        return AccountWorth(row["worth"], row["why"] or "")
 
     async def run(self, snapshot_id: str) -> Any:
         """The run's row; None if it is not stored."""

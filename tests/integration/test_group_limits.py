@@ -299,6 +299,34 @@ async def test_a_rate_that_is_not_kept_is_asked_for(desk: Desk) -> None:
     await refused(desk, buy(desk, size="0.1"), "SKIP_STRATEGY_BUDGET", "of its 20000.00 USD open")
 
 
+async def test_what_an_account_is_worth_is_what_its_gates_say(desk: Desk) -> None:
+    """Entries that are sized by a share of it, and the limit of a position, count the same: quote currency, later
+    fills, open trades at fresh prices; what isn't known is not known to both."""
+    desk.policy = replace(desk.policy, max_position=Decimal("0.0001"))
+    await desk.balance("10000", hold="500")
+    await desk.trade(symbol="ETH-USD", size="2", price="1000")
+    await desk.trade(symbol="BTC-EUR", size="1", price="1000")  # in another currency
+    ask = "SELECT worth, why FROM account_worth($1, 'USD', 120, 120)"
+    row = await desk.pool.fetchrow(ask, desk.account)
+    assert tuple(row) == (None, "no fresh price of ETH-USD is known")
+    await desk.market("ETH-USD", price="1500")
+    await desk.pool.execute(
+        """INSERT INTO fills (fill_key, account, symbol, side, order_key, exchange_order_id, origin, ingest_via, size,
+                              price, value, quote_fees, at)
+           SELECT 'f', $1, 'ETH-USD', 'BUY', order_key, 'x', 'derived', 'websocket', 1, 100, 100, 1, now() FROM orders
+            WHERE symbol = 'ETH-USD'""",
+        desk.account,
+    )
+    row = await desk.pool.fetchrow(ask, desk.account)
+    assert tuple(row) == (10_500 - 101 + 2 * 1500, None)
+    answer = await refused(desk, buy(desk), "SKIP_POSITION_TOO_LARGE", "of the account's value of 13399.00")
+    assert Decimal(answer.gates[-1].numbers["worth"]) == row["worth"]
+    await desk.pool.execute("UPDATE balances SET asked_at = asked_at - interval '1 hour'")
+    assert tuple(await desk.pool.fetchrow(ask, desk.account)) == (None, "no fresh balance of USD is known")
+    desk.another_account()
+    assert tuple(await desk.pool.fetchrow(ask, desk.account)) == (None, "no fresh balance of USD is known")
+
+
 async def test_a_halted_strategys_entry_is_not_sent_again(database: str, temporal_server: DevServer) -> None:
     """An attempt that the exchange ended is not followed by another while its strategy is halted, and a close that
     loses too much halts the strategy, on the whole system; its open trade is still sold by its stop."""

@@ -273,7 +273,7 @@ async def test_a_new_trigger_is_added_while_workers_run(pool: Pool) -> None:
     """The first key of an unknown trigger creates it; one that would leave it incomplete is refused."""
     sources = read_sources(environ={})
     async with pool.acquire() as connection:
-        with pytest.raises(ConfigError, match="exactly one of size_quote and size_base"):
+        with pytest.raises(ConfigError, match="exactly one of size_quote, size_base and size_pct"):
             await set_override(connection, sources, "triggers.mine.order_type", ["MARKET"], by="ann")
         await set_override(connection, sources, "triggers.mine.size_quote", ["10"], by="ann")
         await set_override(connection, sources, "triggers.mine.order_type", ["MARKET"], by="ann")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -72,14 +72,20 @@ class Fixed:
 
 @asynccontextmanager
 async def deciding(
-    database: str, temporal: str, *, enabled: bool = True, symbols: SymbolSettings | None = None, **wishes: str | float
+    database: str,
+    temporal: str,
+    *,
+    enabled: bool = True,
+    symbols: SymbolSettings | None = None,
+    size: Mapping[str, str] | None = None,
+    **wishes: str | float,
 ) -> AsyncIterator[TradingSystem]:
     """A system whose strategy decides as set, with market data kept current."""
     strategy = StrategySettings(
         enabled=enabled, use=f"{__name__}:Fixed", parameters=dict(wishes), interval_s=Decimal(86_400)
     )
     chosen = symbols or SymbolSettings(allow=(BTC, ETH), max_open_buys=1000)
-    triggers = {"rsi_oversold": {"size_quote": "500", "order_type": "LIMIT"}}
+    triggers = {"rsi_oversold": {**(size or {"size_quote": "500"}), "order_type": "LIMIT"}}
     async with trading_system(
         database,
         temporal,
@@ -169,6 +175,34 @@ async def test_a_buy_becomes_an_order_with_its_linkage_and_once_a_candle(
             ("BUY", "sighook", "started"),
             ("BUY", "sighook", "same_candle"),
         ]
+        await close(system, str(row.order_key), sell=False)
+
+
+async def test_a_buy_may_spend_a_share_of_the_account(database: str, temporal_server: DevServer) -> None:
+    """Without a fresh balance nothing is bought, and the decision says what isn't known; with it the order spends its
+    share of what the account is worth then."""
+    async with deciding(database, temporal_server.address, size={"size_pct": "0.05"}, btc="buy") as system:
+        await eventually(
+            lambda: system.value("SELECT count(*) > 0 FROM balances WHERE account = $1", system.account),
+            what="the balances are read",
+        )
+        worth = await system.value("SELECT worth FROM account_worth($1, 'USD', 120, 120)", system.account)
+        options = strategy_options(system.settings, system.parts.live.policy)
+        strict = StrategyRuns(system.pool, system.parts.starter, lambda: replace(options, balance_stale_seconds=-1.0))
+        at = datetime.now(UTC)
+        unknown = await strict.run(
+            StrategyRun(account=system.account, snapshot_id=snapshot_of(system.account, at), nominal_at=at)
+        )
+        assert (unknown.started, unknown.rows[0].outcome) == (0, "no_entry")
+        assert "0.05 % of the account's value, which is not known: no fresh balance of USD" in unknown.rows[0].sentence
+        report = await run_now(system)
+        row = report.rows[0]
+        assert row.outcome == "started", row.sentence
+
+        async def spent() -> Any:
+            return await system.value("SELECT intent ->> 'quote_size' FROM orders WHERE order_key = $1", row.order_key)
+
+        assert Decimal(await eventually(spent, what="the order is stored")) == worth * Decimal("0.0005")
         await close(system, str(row.order_key), sell=False)
 
 

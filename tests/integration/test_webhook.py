@@ -229,6 +229,31 @@ async def test_the_answer_warns_of_what_may_not_be_meant(webhook: Webhook) -> No
         assert any("the hard stop at 0.05 % is within the cost of a round trip" in item for item in answer["warnings"])
 
 
+async def test_an_alert_may_spend_a_share_of_the_account(webhook: Webhook) -> None:
+    """While the account's value isn't known the answer is to send it again; then it spends its share; an alert with a
+    size of its own needs to know nothing."""
+    system, triggers = webhook.system, webhook.settings.triggers
+    triggers["share"] = TriggerSettings.model_validate({"size_pct": "0.05", "order_type": "MARKET"})
+    read = "SELECT worth FROM account_worth($1, 'USD', 120, 120)"
+    worth = await eventually(lambda: system.value(read, system.account), what="the balances are read")
+    known = webhook.settings.risk
+    strict = known.model_copy(update={"balance_stale_after_s": Decimal("0.000001")})
+    webhook.settings.__dict__["risk"] = strict
+    alert = buy("share-1", trigger="share")
+    del alert["size_quote"]
+    unknown = await webhook.send(alert)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (503, "WORTH_NOT_KNOWN"), unknown.text
+    assert "no fresh balance of USD" in unknown.json()["error"]["sentence"]
+    assert int(unknown.headers["Retry-After"]) > 0
+    webhook.settings.__dict__["risk"] = known
+    answer = await webhook.send(alert)
+    assert answer.json()["decision"] == "admitted", answer.text
+    webhook.settings.__dict__["risk"] = strict
+    assert (await webhook.send(buy("own-size", trigger="share"))).json()["decision"] == "admitted"
+    sizes = await system.rows("SELECT intent ->> 'quote_size' AS size FROM webhook_alerts ORDER BY received_at")
+    assert [Decimal(row["size"]) for row in sizes] == [worth * Decimal("0.0005"), 100]
+
+
 async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None:
     """A close sells the product's open trades; repeated it does not affect a trade opened since."""
     system = webhook.system

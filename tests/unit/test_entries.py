@@ -9,6 +9,7 @@ import pytest
 
 from domain.entries import (
     QUOTE_VALID_SECONDS,
+    AccountWorth,
     EntryError,
     EntryStyle,
     TriggerRules,
@@ -67,6 +68,23 @@ def test_the_trigger_table_gives_size_exits_and_validity() -> None:
     assert bought.rules.take_profit == Decimal("0.04")
     assert bought.valid_until == NOW + timedelta(seconds=60)
     assert (bought.source, bought.expires_after) == ("sighook", Decimal(300))
+
+
+def test_a_size_may_be_a_share_of_the_account() -> None:
+    """5 % of 12,345.678901234 are spent, rounded down; a size that is given replaces the share; while the worth isn't
+    known there is no entry, and the sentence says what is missing."""
+    rules = TriggerRules(size_share=Decimal("0.05"))
+    bought = intent(rules, worth=AccountWorth(Decimal("12345.678901234"), ""))
+    assert (bought.quote_size, bought.base_size) == (Decimal("617.28394506"), None)
+    assert intent(rules, size_base=Decimal(2)).base_size == 2
+    with pytest.raises(
+        EntryError, match="buys for 5 % of the account's value, which is not known: no fresh"
+    ) as unknown:
+        intent(rules, worth=AccountWorth(None, "no fresh balance of USD is known"))
+    assert unknown.value.code == "WORTH_NOT_KNOWN"
+    with pytest.raises(EntryError, match="not known: nobody has asked for it"):
+        intent(rules)
+    assert intent(worth=AccountWorth(Decimal(7), "")).quote_size == 200, "of a fixed size nothing has to be known"
 
 
 def test_the_table_says_what_the_settings_say() -> None:

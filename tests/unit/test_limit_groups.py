@@ -16,9 +16,10 @@ from domain.limit_groups import GroupKind, GroupLimits, GroupUse, LimitGroup, gr
 from tests.support.intents import linkage, market_buy
 from tests.unit.test_gates import FINE, SELLING
 from workers.settings import Settings, build
+from workers.settings.changes import propose
 from workers.settings.problems import ConfigError
 from workers.settings.sources import SettingSources
-from workers.settings.values import limit_groups
+from workers.settings.values import limit_groups, triggers_of
 
 OWNER = {"dip": ("rsi_oversold", "bb_squeeze"), "trend": ("macd_cross",)}
 TRIGGERS = [trigger for names in OWNER.values() for trigger in names]
@@ -171,3 +172,25 @@ def test_a_wrong_limit_gets_one_clear_sentence(risk: dict[str, Any], says: str) 
         settings(**risk)
     (sentence,) = refused.value.problems
     assert says in sentence
+
+
+def test_a_share_of_the_account_is_one_of_three_kinds_of_size() -> None:
+    """It replaces a size below it and is replaced by one above it; beside another, and for quotes, it is refused."""
+    sources = SettingSources(from_file={"triggers": {"rsi_oversold": {"size_pct": 5}, "mine": {"size_base": 1}}})
+    assert triggers_of(build(sources))["rsi_oversold"].size_share == Decimal("0.05")
+    changed = propose(sources, "triggers.mine.size_pct", ["2.5"]).after.triggers["mine"]
+    assert (changed.size_base, changed.size_pct) == (None, Decimal("2.5"))
+    back = propose(sources, "triggers.rsi_oversold.size_quote", ["80"])
+    assert (back.after.triggers["rsi_oversold"].size_pct, back.replaces) == (
+        None,
+        ("triggers.rsi_oversold.size_base", "triggers.rsi_oversold.size_pct"),
+    )
+    for wrong, says in (
+        ({"mine": {"size_pct": 5, "size_quote": 5}}, "exactly one of size_quote, size_base and size_pct"),
+        ({"mine": {"size_pct": 101}}, "must be less than or equal to 100"),
+        ({"passive_mm": {"size_pct": 5}}, "triggers.passive_mm.size_pct can't be used: quotes have a size_quote"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            build(SettingSources(from_file={"triggers": wrong}))
+        (sentence,) = refused.value.problems
+        assert says in sentence

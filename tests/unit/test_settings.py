@@ -106,7 +106,7 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         ),
         (
             "[triggers.x]\norder_type = 'MARKET'",
-            "FILE: triggers.x: exactly one of size_quote and size_base must be given.",
+            "FILE: triggers.x: exactly one of size_quote, size_base and size_pct must be given.",
         ),
         (
             "[triggers.roc_momo.exits]\nhard_stop_pct = 1",

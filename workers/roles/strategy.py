@@ -165,6 +165,7 @@ def strategy_options(settings: Settings, policy: Policy) -> StrategyOptions:
         named=named_indicators(settings),
         window=given.window,
         stale_seconds=float(settings.risk.market_stale_after_s),
+        balance_stale_seconds=float(settings.risk.balance_stale_after_s),
         one_trade_per_trigger=given.one_trade_per_trigger,
         by_the_clock=settings.mode == "live",
     )

@@ -22,7 +22,7 @@ from workers.errors import UserError
 from workers.settings import Settings, build
 from workers.settings.keys import as_json, find, holds_secret, leaves, live_values
 from workers.settings.problems import ConfigError, shown_key
-from workers.settings.sources import Override, SettingSources
+from workers.settings.sources import SIZES, Override, SettingSources
 
 __all__ = [
     "CHANNEL",
@@ -42,7 +42,6 @@ CHANNEL = "settings"
 """The channel on which changes are notified, with the account's name."""
 
 _LOCK = 75
-_SIZES = {"size_base": "size_quote", "size_quote": "size_base"}
 
 Edit = Literal["set", "add", "remove"]
 
@@ -125,9 +124,9 @@ async def set_override(
             proposed.value,
             by,
         )
-        if proposed.replaces in overrides:
+        if replaced := [key for key in proposed.replaces if key in overrides]:
             await connection.execute(
-                "DELETE FROM setting_overrides WHERE account = $1 AND key = $2", account, proposed.replaces
+                "DELETE FROM setting_overrides WHERE account = $1 AND key = ANY ($2::text[])", account, replaced
             )
         differences = _differences(proposed.before, proposed.after) or {key: (proposed.value, proposed.value)}
         return await _record(connection, account, differences, by, why)
@@ -137,13 +136,13 @@ async def set_override(
 class Proposal:
     """A possible change: `value` as stored, and the settings before and after.
 
-    `replaces` is the key whose value it removes, empty for none.
+    `replaces` are keys whose values it removes.
     """
 
     value: Any
     before: Settings
     after: Settings
-    replaces: str = ""
+    replaces: tuple[str, ...] = ()
 
 
 def propose(sources: SettingSources, key: str, values: Sequence[str], edit: Edit = "set") -> Proposal:
@@ -152,8 +151,8 @@ def propose(sources: SettingSources, key: str, values: Sequence[str], edit: Edit
     Raises ConfigError and UserError as `set_override` does.
     """
     _require_live(key)
-    before, replaces = build(sources), _twin(key)
-    overrides = {name: item for name, item in sources.overrides.items() if name != replaces}
+    before, replaces = build(sources), _other_sizes(key)
+    overrides = {name: item for name, item in sources.overrides.items() if name not in replaces}
     overrides[key] = Override(_edited(before, key, values, edit), "", None)
     after = build(sources.under(overrides))
     value = _value(after, key)
@@ -303,10 +302,12 @@ def _value(settings: BaseModel, key: str) -> Any:
     return next((as_json(leaf.value) for leaf in leaves(settings) if leaf.key == key), None)
 
 
-def _twin(key: str) -> str:
-    """The key of a trigger's size in the other currency, which this size replaces; else empty."""
+def _other_sizes(key: str) -> tuple[str, ...]:
+    """The keys of a trigger's other kinds of size, which this size replaces; empty if it is none."""
     above, _, last = key.rpartition(".")
-    return f"{above}.{_SIZES[last]}" if above.startswith("triggers.") and last in _SIZES else ""
+    if not above.startswith("triggers.") or last not in SIZES:
+        return ()
+    return tuple(f"{above}.{size}" for size in SIZES if size != last)
 
 
 def _differences(before: BaseModel, after: BaseModel) -> dict[str, tuple[Any, Any]]:

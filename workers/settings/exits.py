@@ -1,14 +1,15 @@
 """Settings: how positions are left and protected, and what an entry of each trigger looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from workers.settings.problems import Problem
 from workers.settings.types import AT_START, Multiple, OrderType, Percent, Seconds, Section, Size, Source, Unit
 
-__all__ = ["DEFAULT_TRIGGERS", "ExitOverrides", "ExitSettings", "TriggerSettings"]
+__all__ = ["DEFAULT_TRIGGERS", "ExitOverrides", "ExitSettings", "TriggerSettings", "size_problems"]
 
 Gain = Annotated[Decimal, Field(ge=0, lt=100, decimal_places=12), Unit("percent")]
 _AS_IN_EXITS: Any = Field(None, description="as in [exits]")
@@ -116,6 +117,9 @@ class TriggerSettings(Section):
 
     size_quote: Size | None = Field(None, description="amount to spend, in quote currency (USD)")
     size_base: Size | None = Field(None, description="amount to buy, in base currency; instead of size_quote")
+    size_pct: Annotated[Decimal, Field(gt=0, le=100, decimal_places=12), Unit("percent")] | None = Field(
+        None, description="share of the account's value to spend, percent; instead of size_quote"
+    )
     order_type: OrderType = Field("LIMIT_POST_ONLY", description="how the entry is placed")
     expiry_s: Seconds = Field(Decimal(300), description="an entry not filled by then is cancelled")
     valid_s: Seconds = Field(Decimal(60), description="a decision older than this is dropped, not sent")
@@ -125,8 +129,8 @@ class TriggerSettings(Section):
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if (self.size_quote is None) == (self.size_base is None):
-            raise ValueError("exactly one of size_quote and size_base must be given")
+        if [self.size_quote, self.size_base, self.size_pct].count(None) != 2:
+            raise ValueError("exactly one of size_quote, size_base and size_pct must be given")
         return self
 
 
@@ -142,3 +146,11 @@ DEFAULT_TRIGGERS: Mapping[str, Mapping[str, Any]] = {
     "webhook": {"size_quote": "100", "order_type": "MARKET"},
 }
 """Entry triggers out of the box; a file's `[triggers.<name>]` changes or adds to them."""
+
+
+def size_problems(triggers: Mapping[str, TriggerSettings]) -> Iterator[Problem]:
+    """A share of the account as the size of quotes, which are made without a look at it."""
+    quotes = triggers.get("passive_mm")
+    if quotes is not None and quotes.size_pct is not None:
+        clause = "can't be used: quotes have a size_quote or a size_base of their own"
+        yield ("triggers", "passive_mm", "size_pct"), None, clause

@@ -35,6 +35,7 @@ from workers.settings.problems import (
 __all__ = [
     "CONFIG_FILE",
     "CONFIG_FOLDER",
+    "SIZES",
     "Origin",
     "Override",
     "SettingSources",
@@ -47,6 +48,8 @@ __all__ = [
 
 CONFIG_FILE = "bottrader.toml"
 CONFIG_FOLDER = "BOTTRADER_CONFIG_FOLDER"
+SIZES = ("size_quote", "size_base", "size_pct")
+"""The kinds of a trigger's size, of which it has one."""
 """Environment variable: the folder of the default settings file; else the working folder."""
 
 Origin = Literal["default", "file", "environment", "override"]
@@ -225,12 +228,10 @@ def file_stamp(file: Path | None) -> tuple[int, int, int] | None:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """`over` on top of `under`, section by section; a trigger's size in one currency replaces the one in the other."""
+    """`over` on top of `under`, section by section; a trigger's size of one kind replaces that of another."""
     merged = dict(under)
-    if path[:1] == ("triggers",):
-        for one, other in (("size_base", "size_quote"), ("size_quote", "size_base")):
-            if over.get(one) is not None and over.get(other) is None:
-                merged.pop(other, None)
+    if path[:1] == ("triggers",) and any(over.get(size) is not None for size in SIZES):
+        merged = {key: value for key, value in merged.items() if key not in SIZES}
     for key, value in over.items():
         below = merged.get(key)
         both = isinstance(below, Mapping) and isinstance(value, Mapping)

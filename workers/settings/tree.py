@@ -35,7 +35,7 @@ from workers.settings.connections import (
     ExchangeSettings,
     TemporalSettings,
 )
-from workers.settings.exits import DEFAULT_TRIGGERS, ExitSettings, TriggerSettings
+from workers.settings.exits import DEFAULT_TRIGGERS, ExitSettings, TriggerSettings, size_problems
 from workers.settings.paper import PaperSettings
 from workers.settings.problems import Problem, paper_only_problems, raise_all
 from workers.settings.quoting import QuotingSettings
@@ -321,7 +321,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _as_a_whole(self) -> Self:
-        limits = limit_problems(self.risk, self.triggers)
+        limits = [*limit_problems(self.risk, self.triggers), *size_problems(self.triggers)]
         raise_all([*self._trigger_problems(), *self._row_problems(), *limits, *self._mode_problems()])
         return self
 

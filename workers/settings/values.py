@@ -74,6 +74,7 @@ def triggers_of(settings: Settings) -> Triggers:
         name: TriggerRules(
             size_quote=given.size_quote,
             size_base=given.size_base,
+            size_share=None if given.size_pct is None else _fraction(given.size_pct),
             style=EntryStyle(given.order_type),
             expiry=given.expiry_s,
             valid_seconds=float(given.valid_s),
