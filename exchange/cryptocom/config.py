@@ -19,7 +19,7 @@ class CryptocomConfig:
     market_stream_url: str = "wss://stream.crypto.com/exchange/v1/market"
     user_stream_url: str = "wss://stream.crypto.com/exchange/v1/user"
     key_file: Path | None = None
-    """A JSON file `{"api_key": …, "api_secret": …}`; or both below."""
+    """A JSON file `{"api_key": …, "secret_key": …}`; or both below."""
     key_name: str | None = None
     key_secret: str | None = field(default=None, repr=False)
     ca_file: Path | None = None

@@ -93,8 +93,8 @@ def _stop(request: OrderRequest) -> dict[str, object]:
         "quantity": _amount(_in_base(request), "size"),
         "price": _amount(request.limit_price, "limit price"),
         "ref_price": _amount(request.stop_price, "stop price"),
-        # As at other venues a stop goes by trades; the venue's default is a price of its own making.
-        "ref_price_type": "LAST_PRICE",
+        # The one source that the venue has for every kind of trigger; a trade through the stop need not trigger it.
+        "ref_price_type": "MARK_PRICE",
     }
 
 

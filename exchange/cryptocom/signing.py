@@ -41,15 +41,15 @@ class CryptocomKey:
 
     @staticmethod
     def from_file(path: Path | str) -> CryptocomKey:
-        """A key from a JSON file `{"api_key": …, "api_secret": …}`.
+        """A key from a JSON file `{"api_key": …, "secret_key": …}`; `api_secret` is understood, too.
 
         Raises:
             ApiKeyError: the file is missing, unreadable, not such JSON, or lacks a part.
         """
-        content = key_document(path, "Crypto.com", "{api_key, api_secret}")
-        name, secret = content.get("api_key"), content.get("api_secret")
+        content = key_document(path, "Crypto.com", "{api_key, secret_key}")
+        name, secret = content.get("api_key"), content.get("secret_key") or content.get("api_secret")
         if not isinstance(name, str) or not isinstance(secret, str):
-            raise ApiKeyError('the API key file lacks "api_key" or "api_secret": copy both from Crypto.com\'s key page')
+            raise ApiKeyError('the API key file lacks "api_key" or "secret_key": copy both from Crypto.com\'s key page')
         return CryptocomKey.of(name, secret)
 
     def sign(self, method: str, identity: int, params: Mapping[str, object], nonce: int) -> str:

@@ -46,7 +46,7 @@ PRICED = {"quantity": "17", "price": "0.0609"}
          {"side": "BUY", "type": "LIMIT", **PRICED, "time_in_force": "IMMEDIATE_OR_CANCEL", "spot_margin": "SPOT"}),
         (request(OrderType.STOP_LIMIT, Side.SELL, base_size=D(17), limit_price=D("0.0609"), stop_price=D("0.061")),
          CREATE_TRIGGER, {"side": "SELL", "type": "STOP_LIMIT", **PRICED, "ref_price": "0.061",
-                          "ref_price_type": "LAST_PRICE"}),
+                          "ref_price_type": "MARK_PRICE"}),
     ],
 )  # fmt: skip
 def test_bodies(ours: OrderRequest, method: str, params: dict[str, object]) -> None:

@@ -111,10 +111,11 @@ def test_an_envelope_has_everything_also_without_parameters() -> None:
 def test_a_key_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
     """A file without both parts, and parts that no key has, are told in a sentence without the secret."""
     path = tmp_path / "key.json"
-    path.write_text('{"api_key": "k", "api_secret": "hidden"}')
-    key = CryptocomKey.from_file(path)
-    assert (key.name, key.secret) == ("k", "hidden")
-    assert "hidden" not in repr(key)
+    for word in ("secret_key", "api_secret"):
+        path.write_text(json.dumps({"api_key": "k", word: "hidden"}))
+        key = CryptocomKey.from_file(path)
+        assert (key.name, key.secret) == ("k", "hidden")
+    assert "hidden" not in repr(CryptocomKey.of("k", "hidden"))
     for text, words in (
         ("{}", "lacks"), ("[]", "not a JSON object"), ("x", "not JSON"),
         ('{"api_key": "k", "api_secret": "hid den\\u0007"}', "characters"),
