@@ -12,7 +12,16 @@ from typing import Annotated
 
 import typer
 
-from exchange.paper.config import DEFAULT_VOLATILITY, LIVE_REST, LIVE_URL, Generated, Live, PaperConfig, PriceFile
+from exchange.paper.config import (
+    COINBASE,
+    DEFAULT_VOLATILITY,
+    LIVE_REST,
+    LIVE_URL,
+    Generated,
+    Live,
+    PaperConfig,
+    PriceFile,
+)
 from exchange.paper.errors import PaperError
 from exchange.paper.fills import fill_rule
 
@@ -37,6 +46,9 @@ def paper(
             "another --live-url."
         ),
     ] = None,
+    venue: Annotated[
+        str, typer.Option(help="The exchange whose protocol it speaks: coinbase or cryptocom.")
+    ] = COINBASE,
     fills: Annotated[
         str | None,
         typer.Option(
@@ -75,7 +87,7 @@ def paper(
     control_port: Annotated[int, typer.Option(help="Control port, 0 for any.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
 ) -> None:
-    """Run a paper exchange: the Coinbase Advanced Trade protocols, with play money."""
+    """Run a paper exchange with play money: the protocols of Coinbase Advanced Trade, or of Crypto.com Exchange v1."""
     try:
         import uvloop  # noqa: PLC0415  only when it runs: other commands start fast
 
@@ -90,6 +102,7 @@ def paper(
         elif live:
             source = Live(live_url, live_rest or (LIVE_REST if live_url == LIVE_URL else None))
         config = PaperConfig(
+            venue=venue,
             rest_port=rest_port,
             stream_port=stream_port,
             control_port=control_port,

@@ -14,9 +14,11 @@ from exchange.paper.numbers import plain
 
 __all__ = [
     "COINBASE",
+    "CRYPTOCOM",
     "DEFAULT_VOLATILITY",
     "LIVE_REST",
     "LIVE_URL",
+    "VENUES",
     "Generated",
     "Live",
     "PaperConfig",
@@ -24,7 +26,8 @@ __all__ = [
     "check",
 ]
 
-COINBASE = "coinbase"
+COINBASE, CRYPTOCOM = "coinbase", "cryptocom"
+VENUES = (COINBASE, CRYPTOCOM)
 
 DEFAULT_VOLATILITY = 0.0006
 LIVE_URL = "wss://advanced-trade-ws.coinbase.com"
@@ -136,6 +139,10 @@ class PaperConfig:
     depth_batch: float = 0.05
     subscribe_within: float = 5.0
     idle_close: float = 90.0
+    heartbeat_every: float = 30.0
+    """Seconds between two heartbeats on a stream, where the client has to answer them."""
+    heartbeat_within: float = 5.0
+    """Seconds in which a client answers a heartbeat; else its connection is closed."""
     faults: Sequence[Fault] = ()
 
     @property
@@ -158,6 +165,7 @@ class PaperConfig:
 
 def check(config: PaperConfig) -> None:
     """Raises `PaperError` for the first invalid setting."""
+    _check_venue(config)
     if not 0 < config.speed <= 100_000:
         raise PaperError("BAD_SPEED", f"Speed must be above 0 and at most 100000, not {config.speed}.")
     for name, rate in (("maker", config.maker_fee), ("taker", config.taker_fee)):
@@ -176,6 +184,13 @@ def check(config: PaperConfig) -> None:
         raise PaperError("LIVE_SPEED", "Live prices run at speed 1 only.")
     if any(amount < 0 for amount in config.balances.values()):
         raise PaperError("BAD_BALANCE", "A starting balance must not be negative.")
+
+
+def _check_venue(config: PaperConfig) -> None:
+    if config.venue not in VENUES:
+        raise PaperError("BAD_VENUE", f"The venue is one of {', '.join(VENUES)}, not {config.venue}.")
+    if isinstance(config.source, Live) and config.venue != COINBASE:
+        raise PaperError("LIVE_VENUE", "Live prices are Coinbase's: a paper exchange of another venue can't have them.")
 
 
 def _check_generated(source: Generated) -> None:

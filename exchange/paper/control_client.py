@@ -131,6 +131,23 @@ class PaperControl:
         """Change trading flags: cancel_only, limit_only, post_only, trading_disabled, status ("online", "delisted")."""
         return await self.call("POST", "/product", {"product_id": product_id, **flags})
 
+    # -- Crypto.com's alone
+
+    async def mark(
+        self, product_id: str, price: Number | None = None, *, missing: bool = False, stale: bool = False
+    ) -> None:
+        """Set a mark price apart from the last trade (None: let it follow), let it be missing, or old."""
+        given = None if price is None else str(price)
+        await self.call("POST", "/mark", {"product_id": product_id, "price": given, "missing": missing, "stale": stale})
+
+    async def advanced(self) -> list[dict[str, Any]]:
+        """Every advanced order, oldest first."""
+        return list((await self.call("POST", "/advanced", {}))["orders"])
+
+    async def legs_on_user_order(self, shown: bool) -> None:
+        """Whether the channel user.order tells the orders of advanced orders, too (it does until this is called)."""
+        await self.call("POST", "/legs", {"on_user_order": shown})
+
     # -- latencies, clock, faults
 
     async def latency(self, **seconds: float | None) -> None:

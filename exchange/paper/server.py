@@ -18,9 +18,10 @@ from aiohttp import web
 from exchange.paper.candles import CandleStore, Pace
 from exchange.paper.coinbase.auth import Keyring
 from exchange.paper.coinbase.wire import CoinbaseWire
-from exchange.paper.config import COINBASE, Generated, Live, PaperConfig, check
+from exchange.paper.config import COINBASE, CRYPTOCOM, Generated, Live, PaperConfig, check
 from exchange.paper.control import ControlServer
 from exchange.paper.control_access import TOKEN_FILE, own_token
+from exchange.paper.cryptocom.wire import CryptocomWire
 from exchange.paper.errors import PaperError
 from exchange.paper.faults import FaultKind
 from exchange.paper.files import FileTicks
@@ -37,7 +38,7 @@ _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its ne
 _LOOPBACK = "127.0.0.1"
 """The control interface's address, independent of the exchange's."""
 _CERTIFICATE_NAMES = ("127.0.0.1", "localhost")
-_WIRES: Mapping[str, type[Wire]] = {COINBASE: CoinbaseWire}
+_WIRES: Mapping[str, type[Wire]] = {COINBASE: CoinbaseWire, CRYPTOCOM: CryptocomWire}
 
 
 class PaperExchange:

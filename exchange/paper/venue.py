@@ -63,6 +63,8 @@ class PaperVenue:
         self.new_trades: dict[str, list[Trade]] = {}
         self.recent: dict[str, deque[Trade]] = {name: deque(maxlen=RECENT_TRADES) for name in products}
         self.publish: Callable[[], None] = lambda: None
+        self.on_change: Callable[[Order], None] = lambda _: None
+        """Called at each change of an order, at once: orders may change in it, but not trade."""
         self._started = time.time()
         self.created = datetime.fromtimestamp(self._started, UTC)
         self.engine = Engine(
@@ -117,6 +119,7 @@ class PaperVenue:
 
     def order_changed(self, order: Order) -> None:
         """Collect the change for the user stream."""
+        self.on_change(order)
         if self.store is not None:
             self._unkept[order.order_id] = order
         if self._past is not None:
@@ -223,7 +226,7 @@ class PaperVenue:
             details=details,
         )
         if self.accept_latency:
-            self._later(self.accept_latency, lambda: self.engine.activate(order.order_id))
+            self.later(self.accept_latency, lambda: self.engine.activate(order.order_id))
         return order
 
     def cancel(self, order_id: str, *, by: str = "API") -> str:
@@ -234,7 +237,7 @@ class PaperVenue:
             if self.cancel_latency == 0:
                 self.engine.finish_cancel(order_id)
             elif self.cancel_latency is not None:
-                self._later(self.cancel_latency, lambda: self.engine.finish_cancel(order_id))
+                self.later(self.cancel_latency, lambda: self.engine.finish_cancel(order_id))
         return reason
 
     def end(self, order_id: str, reason: str) -> str:
@@ -249,7 +252,9 @@ class PaperVenue:
         fault = self.faults.strike(MARKET_FAULTS, f"{side} {product_id}", time.monotonic()) if self.faults else None
         return None if fault is None else Decimal(str(fault.share))
 
-    def _later(self, seconds: float, action: Callable[[], object]) -> None:
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do `action` after so many seconds, and publish what it changed."""
+
         def run() -> None:
             self._timers.discard(handle)
             action()

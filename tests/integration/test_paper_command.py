@@ -18,6 +18,7 @@ from coinbase.rest import RESTClient
 from cli.prices import PaperOptions, paper_market
 from exchange.paper import PaperControl
 from exchange.paper.testing import StreamClient
+from tests.support.cryptocom_client import SignedSession
 from tests.support.waiting import SLACK
 from workers.settings.paper import PaperSettings
 
@@ -74,6 +75,18 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
         assert await end(process, number) == (0, "")
         await asyncio.wait_for(stream.closed.wait(), SLACK * 5)
     assert not await asyncio.to_thread(Path(found["ca_file"]).exists)
+
+
+async def test_another_venue_is_an_option() -> None:
+    """With --venue cryptocom the addresses are that venue's, and the account answers to its signatures."""
+    process = await start("--json", "--step", "--venue", "cryptocom", "--balance", "USD=500", "--product", "CRO_USD")
+    found = await addresses(process)
+    assert found["user_stream"].endswith("/exchange/v1/user")
+    key = json.loads(await asyncio.to_thread(Path(found["key_file"]).read_text, encoding="utf-8"))
+    async with SignedSession(found["user_stream"], key) as session:
+        (balance,) = (await session.subscribe("user.balance"))["result"]["data"]
+        assert [row["quantity"] for row in balance["position_balances"]] == ["500"]
+    assert await end(process) == (0, "")
 
 
 async def test_the_terms_that_up_hands_over_are_the_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
