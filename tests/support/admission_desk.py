@@ -106,8 +106,8 @@ class Desk:
                                     trigger, intent, intent_digest, state, finished)
                 VALUES ($1,$2,$3,'BUY','ENTRY',$1,'MARKET','sighook','test',$10,'{}','','FILLED',true))
             INSERT INTO trades (entry_key, account, symbol, state, bought_size, bought_value, sold_size, sold_value,
-                                entry_final, closed_at)
-            VALUES ($1,$2,$3,$4,$5,$6,$7,$8,true,$9)
+                                entry_final, closed_at, entry_trigger)
+            VALUES ($1,$2,$3,$4,$5,$6,$7,$8,true,$9,$10)
             """,
             key,
             self.account,
