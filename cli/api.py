@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from web.server import WebServer
     from workers.settings import Settings
 
-__all__ = ["about_of", "api_app", "door_terms", "programs_of", "users_of"]
+__all__ = ["about_of", "api_app", "door_terms", "programs_of", "secret_from_file", "users_of"]
 
 api_app = typer.Typer(help="The API and the page: serve them; make a user's password.", no_args_is_help=True)
 
@@ -173,7 +173,7 @@ async def _serve(
         link = None if link_file is None else OneTimeLink(user(""), changed)
         sessions = Sessions(float(settings.api.session_s), float(settings.api.idle_s))
         live = LiveSettings(settings, pool, sources)
-        seen = sources_of(settings, pool, lambda: live.policy)
+        seen = sources_of(settings, pool, lambda: live.policy, lambda: live.current)
         streams = Streams(seen, sessions)
         routers = [
             read_routes(seen),
@@ -266,7 +266,7 @@ def users_of(settings: "Settings") -> "tuple[User, ...]":
 
     def digest(name: str, given: UserSettings) -> str:
         key = f"api.users.{name}.password_digest"
-        found = given.password_digest or _from_file(f"{key}_file", given.password_digest_file, UserSettings, key)
+        found = given.password_digest or secret_from_file(f"{key}_file", given.password_digest_file, UserSettings, key)
         return str(found.get_secret_value())
 
     return tuple(User(name, Role(given.role), digest(name, given)) for name, given in settings.api.users.items())
@@ -279,7 +279,7 @@ def programs_of(settings: "Settings") -> "tuple[Program, ...]":
 
     def token(name: str, given: ProgramSettings) -> bytes:
         key = f"api.programs.{name}.token"
-        found = given.token or _from_file(f"{key}_file", given.token_file, ProgramSettings, key)
+        found = given.token or secret_from_file(f"{key}_file", given.token_file, ProgramSettings, key)
         return str(found.get_secret_value()).encode()
 
     found = tuple(Program(name, Role(given.role), token(name, given)) for name, given in settings.api.programs.items())
@@ -288,7 +288,7 @@ def programs_of(settings: "Settings") -> "tuple[Program, ...]":
     return found
 
 
-def _from_file(key: str, file: "Path | None", kind: Any, field: str) -> "SecretStr":
+def secret_from_file(key: str, file: "Path | None", kind: Any, field: str) -> "SecretStr":
     """What a file holds, by the rules of the setting that it stands for. Raises UserError(BAD_SECRET)."""
     from pydantic import SecretStr, ValidationError
 

@@ -9,16 +9,22 @@ if TYPE_CHECKING:
     from activities.database import Pool, Statements
     from activities.policy import Policy
     from web.api.reads import Sources
+    from web.api.sources import TelegramView
     from web.views import Json
     from workers.settings import Settings
 
-__all__ = ["sources_of", "streams_of", "today_of"]
+__all__ = ["sources_of", "standing_of", "streams_of", "today_of"]
 
 _HEALTH_S = 15.0
 
 
-def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]") -> "Sources":
-    """What the API reads. `policy` is the one in force at each look."""
+def sources_of(
+    settings: "Settings",
+    pool: "Pool",
+    policy: "Callable[[], Policy]",
+    current: "Callable[[], Settings] | None" = None,
+) -> "Sources":
+    """What the API reads. `policy` and `current`, the settings, are those in force at each look."""
     from cli.groups import limits_now
     from research.linkage import read_linkage
     from web.api.reads import Sources
@@ -60,7 +66,21 @@ def sources_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy]
         linkage=linkage,
         health=_Health(settings).read,
         streams=streams_of(settings),
+        telegram=_telegram(settings, current or (lambda: settings)),
     )
+
+
+def _telegram(settings: "Settings", current: "Callable[[], Settings]") -> "TelegramView | None":
+    from domain.telegram import Manner, manner_of
+    from web.api.sources import TelegramView
+
+    if not settings.telegram.chats:
+        return None
+
+    def manner(kind: str, severity: str) -> Manner:
+        return manner_of(kind, severity, current().telegram.kinds.model_dump())
+
+    return TelegramView(len(settings.telegram.chats), manner)
 
 
 def streams_of(settings: "Settings") -> list[str]:
@@ -68,6 +88,38 @@ def streams_of(settings: "Settings") -> list[str]:
     from workers.readiness import leases_of
 
     return [name for role in ("streams", "watchers", "strategy") for name in leases_of(settings, role)]
+
+
+async def standing_of(settings: "Settings", ledger: "Any", policy: "Policy") -> dict[str, Any]:
+    """How the account stands now, with its mode, for `bottrader status` and Telegram's /status.
+
+    `ledger` is a connection or a pool. Raises the database's errors.
+    """
+    from datetime import UTC, datetime
+
+    from activities.orders.controls import trading_control
+    from cli.groups import limits_now
+    from web.views.standing import read_standing
+    from workers.readiness import unwatched
+
+    account = settings.account
+
+    async def alone(symbols: Collection[str]) -> Collection[str]:
+        return await unwatched(ledger, account, symbols, settings.watcher.shards)
+
+    control = await trading_control(ledger, account)
+    standing = await read_standing(ledger, account, streams_of(settings), alone)
+    return {
+        "at": datetime.now(UTC),
+        "account": account,
+        "mode": control.mode or settings.mode,
+        "armed": control.armed,
+        "dry_run": settings.dry_run,
+        "speed": settings.speed,
+        **standing,
+        "today": await today_of(ledger, policy),
+        "limits": await limits_now(ledger, policy),
+    }
 
 
 async def today_of(ledger: "Statements", policy: "Policy") -> dict[str, Any]:

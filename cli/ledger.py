@@ -92,10 +92,6 @@ def ago(since: "datetime | None", until: "datetime | None" = None) -> str:
     """An age or duration in the largest suitable unit."""
     from datetime import UTC, datetime
 
-    if since is None:
-        return ""
-    seconds = max(((until or datetime.now(UTC)) - since).total_seconds(), 0)
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    from domain.wording import age
+
+    return age(since, until or datetime.now(UTC))

@@ -33,6 +33,7 @@ from cli.report import report_app
 from cli.status import status
 from cli.strategy import strategy_app
 from cli.stream import stream_app
+from cli.telegram import telegram_app
 from cli.trading import order_app, orders, trade_app, trades
 from cli.web import web
 from cli.why import why
@@ -83,6 +84,7 @@ app.command("up")(stack_commands.up)
 app.command("worker")(stack_commands.worker)
 app.command("web")(web)
 app.add_typer(api_app, name="api")
+app.add_typer(telegram_app, name="telegram")
 app.command("status")(status)
 app.command("balance")(balance)
 app.command("doctor")(stack_commands.doctor)

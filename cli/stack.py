@@ -93,11 +93,13 @@ def up(
         int | None, typer.Option(min=0, max=65_535, help=f"Port of the API and the page {_PORT}; else api.port.")
     ] = None,
     no_api: Annotated[bool, typer.Option("--no-api", help="Without the API and the page.")] = False,
+    no_telegram: Annotated[bool, typer.Option("--no-telegram", help="Without the Telegram bot.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
     """Run the whole system on this machine until Ctrl-C, then stop everything it started, and nothing else."""
     import asyncio
 
+    from cli.telegram import token_of
     from workers.ledger_identity import brought_by
     from workers.settings import load_settings
     from workers.settings.secret_files import require_files
@@ -109,6 +111,8 @@ def up(
     if settings.mode == "live":
         note("LIVE: real money")
     require_files(settings)
+    if settings.telegram.wanted and not no_telegram:
+        token_of(settings)  # what is wrong with it is said before anything starts
     if settings.mode == "live" and speed not in {None, 1.0}:
         raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets run at their own speed.")
     rate = settings.speed if speed is None else speed
@@ -149,6 +153,7 @@ def up(
         web_token=not settings.webhook.senders,
         api=not no_api,
         api_port=settings.api.port if api_port is None else api_port,
+        telegram=settings.telegram.wanted and not no_telegram,
         config_file=config_path(),
         config_folder=usual_path().absolute().parent,
         mode=settings.mode,

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import note, print_json, print_table, tell
-from cli.trade_words import state_words, stops_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,6 +177,8 @@ def _print_head(story: "Mapping[str, Any]") -> None:
     from domain.wording import about, money
 
     entry, decision, trade = story["entry"], story["decision"], story["trade"]
+    from web.views.trade_words import state_words, stops_words
+
     asked_by = f", requested by {decision['asked_by']}" if decision["asked_by"] else ""
     rows: list[tuple[str, object]] = [
         ("trade", entry["order_key"]),

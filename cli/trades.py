@@ -12,7 +12,6 @@ from cli.asking import user
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
 from cli.pages import CursorOption, ListPage, print_page, read_page, tell_more
 from cli.trade_story import show
-from cli.trade_words import state_words, stops_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -141,6 +140,7 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
     from cli.ledger import ago
     from domain.money import round_half_even
     from domain.wording import rounded, short, tidy
+    from web.views.trade_words import state_words, stops_words
 
     def cents(value: "Decimal | None") -> "Decimal | None":
         return None if value is None else Decimal(round_half_even(value))

@@ -57,6 +57,7 @@ class IncidentKind(StrEnum):
     ROLE_MISSING = "role_missing"
     BACKGROUND_ERROR = "background_error"
     NOTICE_URL_UNUSABLE = "notice_url_unusable"
+    TELEGRAM_UNUSABLE = "telegram_unusable"
     ALERT_REFUSED = "alert_refused"
     TRADE_OPENED = "trade_opened"
     TRADE_CLOSED = "trade_closed"

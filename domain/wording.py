@@ -6,6 +6,7 @@ Everything here is for display: it rounds and shortens. Nothing is computed or c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 from domain.exits import ExitRules, target_price
@@ -14,6 +15,7 @@ from domain.money import average, plain, round_half_even, to_read
 
 __all__ = [
     "about",
+    "age",
     "book_price",
     "cash",
     "compared",
@@ -70,6 +72,17 @@ def book_price(value: Decimal, size: Decimal) -> Decimal | None:
 def about(price: Decimal | str | None) -> str:
     """`level` of a price that may be text, as in rows and JSON."""
     return level(None if price is None else Decimal(price))
+
+
+def age(since: datetime | None, until: datetime) -> str:
+    """An age or duration in the largest suitable unit; nothing for one without a beginning."""
+    if since is None:
+        return ""
+    seconds = max((until - since).total_seconds(), 0)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def rounded(price: Decimal | None) -> Decimal | None:

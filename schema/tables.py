@@ -832,6 +832,29 @@ api_actions = Table(
     Index("ix_api_actions_at", "account", "at"),
 )
 
+telegram_updates = Table(
+    "telegram_updates",
+    metadata,
+    Column("bot", BigInteger, primary_key=True, comment="its id at Telegram, no secret: numbers are its own"),
+    Column("update_id", BigInteger, primary_key=True, comment="Telegram's: a doubled one is the same row"),
+    Column("account", Text, nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("chat_id", BigInteger, nullable=False),
+    Column("message_id", BigInteger, nullable=False),
+    _time("sent_at", null=False),
+    Column("command", Text, nullable=False, comment="without the slash; press: of a button"),
+    Column("argument", Text, nullable=False, comment="of a press: the digest of the button's key"),
+    Column("press", Text, comment="Telegram's id of a press, to answer it"),
+    Column("key_digest", Text, unique=True, comment="of the button that this command asks back by"),
+    Column("button_message", BigInteger, comment="the message that shows it; null: not sent yet"),
+    _time("valid_until"),
+    Column("pressed_by", BigInteger, comment="the update of the one press that counts"),
+    Column("answer", Text, comment="what was said"),
+    _time("received_at", now=True),
+    _time("done_at"),
+    Index("ix_telegram_updates_waiting", "bot", "update_id", postgresql_where=text("done_at IS NULL")),
+)
+
 stop_changes = Table(
     "stop_changes",
     metadata,

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,13 +19,22 @@ import structlog
 
 from activities.database import Pool
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseLostError, LeaseTerms, hold
-from activities.long_running import holder_name
-from activities.notices.news import News
+from activities.long_running import holder_name, together
+from activities.notices.news import News, gather_news
 from domain.errors import BotTraderError
 from domain.news import How
-from domain.notices import Incident, NoticeMessage, as_messages, due_notices, loud_and_quiet
+from domain.notices import Incident, Notice, NoticeMessage, as_messages, due_notices, loud_and_quiet
 
-__all__ = ["BadTargetError", "Notifier", "NotifierOptions", "Target", "notifier_lease"]
+__all__ = [
+    "BadTargetError",
+    "Notifier",
+    "NotifierOptions",
+    "Target",
+    "notices_due",
+    "notifier_lease",
+    "record_target",
+    "record_told",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +71,55 @@ ON CONFLICT (account, target) DO UPDATE
 """
 
 
+async def notices_due(
+    pool: Pool,
+    account: str,
+    target: str,
+    *,
+    severities: Sequence[str],
+    also: Sequence[str],
+    never: Sequence[str],
+    now: datetime,
+    look_back_seconds: float = 86_400.0,
+    repeat_seconds: float = 600.0,
+    repeat_for_seconds: float = 86_400.0,
+) -> list[Notice]:
+    """What a target is to be sent now. Raises the database's errors.
+
+    Args:
+        target: its name in the tables.
+        severities: those that are sent.
+        also: kinds that are sent at any severity.
+        never: kinds that are not sent at any.
+        now: UTC.
+        look_back_seconds: incidents older than this when first seen are not sent (wall, as the following).
+        repeat_seconds: an open CRITICAL incident is sent again after this time.
+        repeat_for_seconds: for so long.
+    """
+    rows = await pool.fetch(
+        _CANDIDATES,
+        account,
+        target,
+        severities,
+        look_back_seconds,
+        repeat_seconds,
+        repeat_for_seconds,
+        also,
+        never,
+    )
+    return due_notices((Incident(**dict(row)) for row in rows), now, repeat=timedelta(seconds=repeat_seconds))
+
+
+async def record_told(pool: Pool, target: str, told: Sequence[int], over: Sequence[int]) -> None:
+    """Record that a target was sent these incidents, and the ends of those. Raises the database's errors."""
+    await pool.execute(_TOLD, target, told, over)
+
+
+async def record_target(pool: Pool, account: str, target: str, failures: int, problem: str | None) -> None:
+    """Record a target's failures in a row and the last one's reason, for people. Raises the database's errors."""
+    await pool.execute(_TARGET, account, target, failures, problem)
+
+
 def notifier_lease(account: str) -> str:
     """The name of the lease for delivering an account's notices."""
     return f"notices/{account}"
@@ -83,6 +141,8 @@ class NotifierOptions:
     """Real money: each title says so."""
     kinds: Mapping[str, How] = field(default_factory=dict)
     """Kinds of incidents that are sent at any severity, or quietly, or not at all."""
+    news: Collection[str] | None = None
+    """Kinds of news that are read for whoever delivers them; None: those of `kinds` that are sent."""
     quiet_seconds: float = 3600.0
     """Quiet notices are sent together, when the oldest is this old."""
     repeat_seconds: float = 600.0
@@ -175,31 +235,23 @@ class Notifier:
             try:
                 async with hold(self._pool, notifier_lease(self._account), holder_name(), self._options.lease) as lease:
                     self.delivering = True
-                    await asyncio.gather(
-                        self._gather_news(lease), *(self._serve(target, lease) for target in self._targets)
-                    )
+                    await together(self._gather_news(), *(self._serve(target, lease) for target in self._targets))
             except (LeaseLostError, *DATABASE_TROUBLE) as problem:
                 log.warning("notices wait", problem=repr(problem))
             finally:
                 self.delivering = False
             await asyncio.sleep(self._options.poll_seconds)
 
-    async def _gather_news(self, lease: Lease) -> None:
+    async def _gather_news(self) -> None:
         options = self._options
         news = News(
             self._pool,
             self._account,
-            options.kinds_that_are("on", "quiet"),
+            options.kinds_that_are("on", "quiet") if options.news is None else options.news,
             repeat_seconds=options.repeat_seconds,
             look_back_seconds=options.look_back_seconds,
         )
-        while True:
-            lease.require()
-            try:
-                await news.collect(lease)
-            except DATABASE_TROUBLE as trouble:
-                log.warning("news not read", problem=repr(trouble))
-            await asyncio.sleep(options.poll_seconds)
+        await gather_news(news, self._pool, self._account, options.lease, options.poll_seconds)
 
     async def _serve(self, target: Target, lease: Lease) -> None:
         failures = 0
@@ -230,20 +282,18 @@ class Notifier:
         """
         options = self._options
         await self._write_down(target)
-        rows = await self._pool.fetch(
-            _CANDIDATES,
+        now = datetime.now(UTC)
+        due = await notices_due(
+            self._pool,
             self._account,
             target.name,
-            options.severities,
-            options.look_back_seconds,
-            options.repeat_seconds,
-            options.repeat_for_seconds,
-            options.kinds_that_are("on", "quiet"),
-            options.kinds_that_are("off"),
-        )
-        now = datetime.now(UTC)
-        due = due_notices(
-            (Incident(**dict(row)) for row in rows), now, repeat=timedelta(seconds=options.repeat_seconds)
+            severities=options.severities,
+            also=options.kinds_that_are("on", "quiet"),
+            never=options.kinds_that_are("off"),
+            now=now,
+            look_back_seconds=options.look_back_seconds,
+            repeat_seconds=options.repeat_seconds,
+            repeat_for_seconds=options.repeat_for_seconds,
         )
         quiet = options.kinds_that_are("quiet")
         loud, hushed = loud_and_quiet(due, quiet, now, wait=timedelta(seconds=options.quiet_seconds))
@@ -258,7 +308,7 @@ class Notifier:
 
     async def _write_down(self, target: Target) -> None:
         if target.name in self._unwritten:
-            await self._pool.execute(_TOLD, target.name, *self._unwritten[target.name])
+            await record_told(self._pool, target.name, *self._unwritten[target.name])
             del self._unwritten[target.name]
 
     async def tell_all(self, message: NoticeMessage) -> dict[str, str | None]:
@@ -271,5 +321,5 @@ class Notifier:
     async def _note(self, target: Target, failures: int, problem: str | None) -> None:
         """Record a target's state for people; written when it changes."""
         if self._noted.get(target.name) != failures:
-            await self._pool.execute(_TARGET, self._account, target.name, failures, problem)
+            await record_target(self._pool, self._account, target.name, failures, problem)
             self._noted[target.name] = failures

@@ -6,12 +6,16 @@ trading neither waits nor writes for news. The holder of the notices' lease read
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+import structlog
+
 from activities.database import Pool
-from activities.leases import HELD, Lease
+from activities.leases import DATABASE_TROUBLE, HELD, Lease, LeaseTerms, hold
+from activities.long_running import holder_name
 from domain.news import (
     ENTRY_REFUSED,
     LIMIT_GATES,
@@ -22,7 +26,9 @@ from domain.news import (
     refused_sentence,
 )
 
-__all__ = ["News"]
+__all__ = ["News", "gather_news", "news_lease"]
+
+log = structlog.get_logger(__name__)
 
 _KINDS = (TRADE_OPENED, TRADE_CLOSED, ENTRY_REFUSED)
 _OVERLAP = timedelta(seconds=60)
@@ -61,6 +67,23 @@ SELECT $3, n.kind, 'INFO', n.subject, n.sentence, n.at, n.at
         WHERE i.account = $3 AND i.kind = n.kind AND i.subject = n.subject AND i.at = n.at)
 """
 )
+
+
+def news_lease(account: str) -> str:
+    """The name of the lease for reading an account's news: whoever delivers news needs it read once."""
+    return f"news/{account}"
+
+
+async def gather_news(news: News, pool: Pool, account: str, terms: LeaseTerms, poll_seconds: float) -> None:
+    """Wait for the lease and store news until cancelled. Raises LeaseLostError, and the database's errors."""
+    async with hold(pool, news_lease(account), holder_name(), terms) as lease:
+        while True:
+            lease.require()
+            try:
+                await news.collect(lease)
+            except DATABASE_TROUBLE as trouble:
+                log.warning("news not read", problem=repr(trouble))
+            await asyncio.sleep(poll_seconds)
 
 
 class News:

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import asyncpg
 import structlog
@@ -19,12 +20,11 @@ import structlog
 from activities.database import Pool
 from activities.incidents import Severity
 from activities.leases import DATABASE_TROUBLE
-from activities.notices.delivery import Notifier
 from activities.secret_values import without_secrets
 from domain.incidents import IncidentKind
 from domain.notices import NoticeMessage
 
-__all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "takes_writes"]
+__all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "Teller", "takes_writes"]
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,17 @@ UPDATE incidents SET resolved_at = greatest($4, at)
 
 Probe = Callable[[], Awaitable[object]]
 """A cheap request to the service; raises if it does not answer."""
+
+
+class Teller(Protocol):
+    """Who can tell people directly, past the tables."""
+
+    @property
+    def name(self) -> str:
+        """The account's name in titles."""
+
+    async def tell_all(self, message: NoticeMessage) -> dict[str, str | None]:
+        """Send a message to every target; returns the reason by target, None for one that accepted it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +90,7 @@ class Outages:
         pool: Pool,
         account: str,
         probes: Mapping[str, Probe],
-        notifier: Notifier,
+        notifier: Teller,
         options: OutageOptions | None = None,
         *,
         where: str = "",

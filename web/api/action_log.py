@@ -24,6 +24,7 @@ WITH made AS (
 SELECT coalesce((SELECT fresh FROM made), false) AS fresh, a.digest, a.status, a.answer, a.planned
   FROM (SELECT 1) one LEFT JOIN api_actions a ON a.account = $1 AND a.given_by = $2 AND a.key = $3
 """
+_FIND = "SELECT status, answer FROM api_actions WHERE account = $1 AND given_by = $2 AND key = $3"
 _END = """
 UPDATE api_actions SET status = $4, answer = $5, answered_at = now()
  WHERE account = $1 AND given_by = $2 AND key = $3 AND status IS NULL
@@ -81,6 +82,11 @@ class ActionLog:
             )
         name = hashlib.sha256(json.dumps([self._account, by, key]).encode()).hexdigest()[:32]
         return Begun(name, by, key, row["fresh"], row["status"], row["answer"], row["planned"])
+
+    async def find(self, by: str, key: str) -> tuple[int | None, dict[str, Any] | None] | None:
+        """Status and answer of an action; None if none was begun under this key. Raises the database's errors."""
+        row = await self._ledger.fetchrow(_FIND, self._account, by, key)
+        return None if row is None else (row["status"], row["answer"])
 
     async def end(self, begun: Begun, status: int, answer: Mapping[str, Any]) -> None:
         """Store its answer; the first one stays. Raises the database's errors."""

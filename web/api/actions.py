@@ -13,11 +13,10 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from temporalio.client import Client
@@ -28,6 +27,18 @@ from domain.errors import BotTraderError
 from domain.ids import exit_workflow_id
 from domain.limit_groups import GroupKind
 from domain.messages import CloseRequest, StopsRequest
+from web.api.action_bodies import (
+    ActionBody,
+    Answer,
+    Confirmed,
+    Done,
+    Flatten,
+    Halt,
+    Resume,
+    Stops,
+    group_of,
+    group_subject,
+)
 from web.api.action_log import ActionLog, Begun
 from web.api.callers import Caller
 from web.api.door import caller_of
@@ -40,7 +51,7 @@ from web.views.orders import find_order
 from web.views.trades import find_trade, what_is_open
 from workflows.asking import NoAnswerError, Reply, ask, ask_to_end
 
-__all__ = ["Answer", "Hands", "NoTemporalError", "action_routes"]
+__all__ = ["Actions", "Hands", "NoTemporalError", "action_routes"]
 
 _SECONDS = 10.0
 _AT_ONCE = 20
@@ -52,8 +63,6 @@ Key = Annotated[
         description="made by the client, one for each action: the same one again is the same action",
     ),
 ]
-Note = Annotated[str, Field("", max_length=500, description="a remark for the record")]
-Price = Annotated[Decimal, Field(gt=0, max_digits=30, decimal_places=16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,66 +90,6 @@ class NoTemporalError(BotTraderError):
     code = "NO_TEMPORAL"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    note: Note = ""
-
-
-GroupName = Annotated[str, Field(min_length=1, max_length=63)]
-
-
-class Halt(_Body):
-    """Halt all entries, or only those of one strategy or trigger."""
-
-    strategy: GroupName | None = Field(None, description="only this strategy's entries, of [risk.strategies]")
-    trigger: GroupName | None = Field(None, description="only this trigger's entries, of [triggers]")
-
-
-class Confirmed(_Body):
-    """An action that has to be confirmed by a typed word: its name, or in live mode the account's."""
-
-    confirm: str = Field(max_length=100)
-
-
-class Resume(Confirmed):
-    """Resume all entries after a halt of the account, or those of one strategy or trigger after a halt of its own."""
-
-    strategy: GroupName | None = Field(None, description="only this strategy, of [risk.strategies]")
-    trigger: GroupName | None = Field(None, description="only this trigger, of [triggers]")
-
-
-class Flatten(Confirmed):
-    """Sell and cancel everything, or all of one product."""
-
-    symbol: str | None = Field(None, min_length=1, max_length=40, description="a product, such as BTC-USD; null: all")
-    halt: bool = Field(False, description="halt entries first, so that none follows")
-
-
-class Stops(_Body):
-    """Prices, quote per base; those that are not given stay."""
-
-    hard_stop: Price | None = None
-    soft_stop: Price | None = None
-    trailing_stop: Price | None = Field(None, description="its new level; arms it if it is not armed")
-    trailing_arm: Price | None = Field(None, description="the price at which trailing arms")
-    take_profit: Price | Literal["off"] | None = None
-    further: bool = Field(False, description="allow a stop that is further away than now")
-    sell_now: bool = Field(False, description="allow a stop that the bid has passed already")
-
-
-class Answer(BaseModel):
-    """The result of an action."""
-
-    model_config = ConfigDict(frozen=True)
-
-    accepted: bool
-    sentence: str = Field(description="the workflow's own, if one was asked")
-    kept: bool = Field(False, description="no worker answered: it is stored, and done once one is available")
-    changed: bool | None = Field(None, description="of halt, resume and resolve: whether this changed anything")
-    items: list[dict[str, Any]] | None = Field(None, description="flatten: each trade and order that was asked")
-
-
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     **RESPONSES,
     200: {"model": Answer},
@@ -150,7 +99,9 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class _Actions:
+class Actions:
+    """What may be done, whoever asks and however: by HTTP, or by a message. Each is done once and recorded."""
+
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._log = ActionLog(hands.ledger, hands.account)
@@ -166,14 +117,29 @@ class _Actions:
         *,
         again: bool = True,
     ) -> JSONResponse:
+        """`do` for a request over HTTP. Raises Refused."""
+        caller: Caller = caller_of(request)
+        done = await self.do(caller.by, key, kind, subject, body, act, again=again)
+        return _answered(done)
+
+    async def do(
+        self,
+        by: str,
+        key: str,
+        kind: str,
+        subject: str,
+        body: BaseModel,
+        act: Callable[[Begun], Awaitable[Answer]],
+        *,
+        again: bool = True,
+    ) -> Done:
         """Do it and store its answer, or return the stored one.
 
         `again`: an action that was begun and never answered may be done again. Raises Refused.
         """
-        caller: Caller = caller_of(request)
-        begun = await self._log.begin(caller.by, key, kind, subject, body.model_dump(mode="json"))
+        begun = await self._log.begin(by, key, kind, subject, body.model_dump(mode="json"))
         if begun.answer is not None and begun.status is not None:
-            return _answered(begun.status, begun.answer, again=True)
+            return Done(begun.status, begun.answer, replayed=True)
         if not begun.fresh and not again:
             raise Refused(
                 409,
@@ -188,9 +154,15 @@ class _Actions:
                 raw = bytes(problem(refused).body)
                 await self._log.end(begun, refused.status, _loaded(raw))
             raise
-        status, answer = 202 if found.kept else 200, as_plain(found.model_dump(exclude_none=True))
-        await self._log.end(begun, status, answer)
-        return _answered(status, answer)
+        done = Done(202 if found.kept else 200, as_plain(found.model_dump(exclude_none=True)))
+        await self._log.end(begun, done.status, done.answer)
+        return done
+
+    async def outcome(self, by: str, key: str) -> Done | None:
+        """What was answered to an action that was begun under this key, with status 0 if nothing was yet; None if none
+        was begun."""
+        found = await self._log.find(by, key)
+        return None if found is None else Done(found[0] or 0, found[1] or {}, replayed=True)
 
     async def cancel(self, begun: Begun, key: str, note: str) -> Answer:
         """Raises Refused."""
@@ -337,17 +309,17 @@ class _Actions:
 def action_routes(hands: Hands) -> APIRouter:
     """The addresses that act; the role is checked before (`door`)."""
     router = APIRouter(tags=["actions"], responses=_ANSWERS)
-    actions = _Actions(hands)
+    actions = Actions(hands)
 
     @router.post("/api/orders/{key}/cancel", operation_id="cancel_order")
-    async def cancel(request: Request, key: str, given: _Body, idempotency_key: Key) -> JSONResponse:
+    async def cancel(request: Request, key: str, given: ActionBody, idempotency_key: Key) -> JSONResponse:
         """Cancel an order. What has filled stays and is protected."""
         return await actions.once(
             request, idempotency_key, "cancel", key, given, lambda begun: actions.cancel(begun, key, given.note)
         )
 
     @router.post("/api/trades/{key}/close", operation_id="close_trade")
-    async def close(request: Request, key: str, given: _Body, idempotency_key: Key) -> JSONResponse:
+    async def close(request: Request, key: str, given: ActionBody, idempotency_key: Key) -> JSONResponse:
         """Sell a trade at MARKET, and cancel what is left of its entry."""
         return await actions.once(
             request, idempotency_key, "close", key, given, lambda begun: actions.close(begun, key, given.note)
@@ -371,12 +343,12 @@ def action_routes(hands: Hands) -> APIRouter:
     @router.post("/api/halt", operation_id="halt")
     async def halt(request: Request, given: Halt, idempotency_key: Key) -> JSONResponse:
         """Refuse every new entry from now on, or those of one strategy or trigger. Exits continue."""
-        group = _group_of(given)
+        group = group_of(given)
         return await actions.once(
             request,
             idempotency_key,
             "halt",
-            _subject(group),
+            group_subject(group),
             given,
             lambda begun: actions.turn(begun, group, given.note, halted=True),
         )
@@ -385,20 +357,20 @@ def action_routes(hands: Hands) -> APIRouter:
     async def resume(request: Request, given: Resume, idempotency_key: Key) -> JSONResponse:
         """Allow entries again, whoever or whatever halted them; or those of one strategy or trigger."""
         actions.require_word(given, "resume")
-        group = _group_of(given)
+        group = group_of(given)
         # Done again, it could end a halt that came in between.
         return await actions.once(
             request,
             idempotency_key,
             "resume",
-            _subject(group),
+            group_subject(group),
             given,
             lambda begun: actions.turn(begun, group, given.note, halted=False),
             again=False,
         )
 
     @router.post("/api/incidents/{number}/resolve", operation_id="resolve_incident")
-    async def resolve(request: Request, number: int, given: _Body, idempotency_key: Key) -> JSONResponse:
+    async def resolve(request: Request, number: int, given: ActionBody, idempotency_key: Key) -> JSONResponse:
         """Mark an incident as resolved."""
         if not 0 < number < 2**63:
             raise Refused(404, "NO_SUCH_INCIDENT", "There is no such incident in this account.")
@@ -407,20 +379,6 @@ def action_routes(hands: Hands) -> APIRouter:
         )
 
     return router
-
-
-def _group_of(given: Halt | Resume) -> tuple[GroupKind, str] | None:
-    """The strategy or trigger that is named; None: the account is meant. Raises Refused(422)."""
-    if given.strategy and given.trigger:
-        what = "Give a strategy or a trigger, not both: each has a halt of its own."
-        raise Refused(422, "BAD_REQUEST", what, field="trigger")
-    if given.strategy:
-        return GroupKind.STRATEGY, given.strategy
-    return (GroupKind.TRIGGER, given.trigger) if given.trigger else None
-
-
-def _subject(group: tuple[GroupKind, str] | None) -> str:
-    return "" if group is None else f"{group[0].value} {group[1]}"
 
 
 def _said(reply: Reply) -> Answer:
@@ -435,6 +393,7 @@ def _loaded(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _answered(status: int, answer: Mapping[str, Any], *, again: bool = False) -> JSONResponse:
-    kind = "application/json" if status < 400 else "application/problem+json"
-    return JSONResponse(dict(answer), status, {"Idempotent-Replayed": "true"} if again else None, media_type=kind)
+def _answered(done: Done) -> JSONResponse:
+    kind = "application/json" if done.status < 400 else "application/problem+json"
+    headers = {"Idempotent-Replayed": "true"} if done.replayed else None
+    return JSONResponse(done.answer, done.status, headers, media_type=kind)

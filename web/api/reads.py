@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -14,8 +14,8 @@ from web.api.cursors import cursor_of, place_of
 from web.api.explained import add_explanations, explained_order, explained_trade
 from web.api.plain import PlainJson
 from web.api.problems import RESPONSES
-from web.api.rows import ActionRow, EventRow, OrderKind, OrderRow, Page, Severity, Side, TradeRow
-from web.api.sources import Sources
+from web.api.rows import ActionRow, EventRow, OrderKind, OrderRow, Page, Severity, Side, TelegramState, TradeRow
+from web.api.sources import Sources, TelegramView
 from web.api.tables import CSV_RESPONSE, Form, Listing, Place
 from web.refusals import Refused
 from web.views import Json
@@ -233,7 +233,9 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
             limit=limit + 1,
         )
         last = cursor_of(filters, rows[limit - 1]["id"]) if len(rows) > limit else None
-        return {"items": [event_line(row) for row in rows[:limit]], "next_cursor": last}
+        now = datetime.now(UTC)
+        items = [event_line(row) | {"telegram": _by_telegram(row, sources.telegram, now)} for row in rows[:limit]]
+        return {"items": items, "next_cursor": last}
 
     @router.get("/api/actions", operation_id="actions", response_model=Page[ActionRow], tags=["monitoring"])
     async def actions_by_the_api(
@@ -255,7 +257,19 @@ def _monitoring(router: APIRouter, sources: Sources) -> None:
 
 def event_line(row: Any) -> Json:
     """An event as `EventRow` has it."""
-    return dict(row) | {"messages": row["messages"] or 0, "targets": row["targets"] or 0}
+    known = {name: value for name, value in row.items() if name != "telegram_chats"}
+    return known | {"messages": row["messages"] or 0, "targets": row["targets"] or 0}
+
+
+def _by_telegram(row: Any, telegram: TelegramView | None, now: datetime) -> TelegramState | None:
+    """What became of an event at Telegram. What is older than a day when the bot first sees it is not sent."""
+    if telegram is None:
+        return None
+    told = row["telegram_chats"] or 0
+    if told >= telegram.chats:
+        return "sent"
+    off = telegram.manner(row["kind"], row["severity"]) == "off" or now - row["at"] > timedelta(days=1)
+    return "waits" if not off else "sent" if told else "off"
 
 
 def _key(given: str) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "Page",
     "Severity",
     "Side",
+    "TelegramState",
     "TradeRow",
 ]
 
@@ -148,6 +149,9 @@ class TradeRow(_Shown):
     closed_at: datetime | None
 
 
+TelegramState = Literal["sent", "waits", "off"]
+
+
 class EventRow(_Shown):
     """An event that people are notified of, whether a message was sent or not."""
 
@@ -164,6 +168,10 @@ class EventRow(_Shown):
     messages: int = Field(description="that were sent of it")
     targets: int = Field(description="to how many they went")
     told_at: datetime | None
+    telegram: TelegramState | None = Field(
+        None,
+        description="sent: every chat was told; waits: one was not yet; off: it is not for them; null: no chats",
+    )
 
 
 class AuditRow(_Shown):

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from domain.telegram import Manner
 from web.views import Json, Ledger
 
-__all__ = ["Sources"]
+__all__ = ["Sources", "TelegramView"]
+
+
+@dataclass(frozen=True, slots=True)
+class TelegramView:
+    """What the settings send to Telegram: to how many chats, and how an event of a kind and severity."""
+
+    chats: int
+    manner: Callable[[str, str], Manner]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +42,5 @@ class Sources:
     health: Callable[[], Awaitable[Json]]
     """The findings on each part, and when they were made."""
     streams: Sequence[str] = ()
+    telegram: TelegramView | None = None
+    """None without chats."""

@@ -106,10 +106,11 @@ SELECT t.entry_key, t.symbol, t.state, t.rules, t.remaining, t.entry_final, t.ex
 _TRADE_LINES = f"{_TRADE_COLUMNS} AND t.entry_key = ANY($2::text[])"
 _EVENTS = """
 SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at, o.symbol, o.side, o.role,
-       n.messages, n.targets, n.told_at
+       n.messages, n.targets, n.told_at, n.telegram_chats
   FROM incidents i
   LEFT JOIN orders o ON o.order_key = i.subject AND o.account = i.account
-  LEFT JOIN LATERAL (SELECT sum(times)::int AS messages, count(*)::int AS targets, min(told_at) AS told_at
+  LEFT JOIN LATERAL (SELECT sum(times)::int AS messages, count(*)::int AS targets, min(told_at) AS told_at,
+                            count(*) FILTER (WHERE target LIKE 'telegram-%')::int AS telegram_chats
                        FROM notices WHERE incident_id = i.id) n ON true
  WHERE i.account = $1 AND i.id < coalesce($2::bigint, 9223372036854775807)
    AND ($3::text IS NULL OR i.kind = $3) AND ($4::text IS NULL OR i.severity = $4)

@@ -56,6 +56,8 @@ def notifier_of(settings: Settings, pool: Pool, targets: list[Target]) -> Notifi
         severity=notices.severity,
         kinds={kind: getattr(notices.kinds, name) for name, kind in INCIDENT_KINDS.items()},
         live=settings.mode == "live",
+        # One process reads the news, for Telegram, too.
+        news=list(INCIDENT_KINDS.values()) if settings.telegram.chats else None,
         repeat_seconds=float(notices.repeat_s),
         repeat_for_seconds=float(notices.repeat_for_s),
         # Each worker process waits for it, and none is in a hurry.

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from workers.settings.types import Seconds, SecretFile, Section, on_this_machine
 from workers.settings.webhook import Secret
 
-__all__ = ["ApiSettings", "ProgramSettings", "UserSettings"]
+__all__ = ["ApiSettings", "CallerName", "ProgramSettings", "RoleName", "UserSettings"]
 
 _DIGEST = re.compile(r"scrypt\$1[4-7]\$8\$1\$[0-9a-f]{32}\$[0-9a-f]{64}")
 

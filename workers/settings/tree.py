@@ -42,6 +42,7 @@ from workers.settings.quoting import QuotingSettings
 from workers.settings.risk import RiskSettings, limit_problems
 from workers.settings.sources import SettingSources, merge
 from workers.settings.strategy import MarketDataSettings, RocSettings, StrategySettings
+from workers.settings.telegram import TelegramSettings
 from workers.settings.types import (
     LIVE,
     Hosts,
@@ -298,6 +299,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     notices: NoticeSettings = NoticeSettings()
+    telegram: TelegramSettings = TelegramSettings()
     secrets: SecretSettings = SecretSettings()
     logging: LoggingSettings = LoggingSettings()
 

@@ -83,7 +83,7 @@ class LocalStackConfig:
     metrics of Temporal for `temporal_metrics_port`; `postgres_port` None is a Unix socket only. `database_url` and
     `temporal_address` name servers that run already; the stack then starts none of its own and stops none. `web`
     runs the webhook, with `web_token` for a sender `local` whose token is made in the data folder; `api` runs the
-    API and the page. `mtls` runs Temporal's production server, which asks for a certificate, and puts its Web UI
+    API and the page; `telegram` runs the bot, whose settings are in the file or in `env`. `mtls` runs Temporal's production server, which asks for a certificate, and puts its Web UI
     behind a log-in, as in live. `names` are those in Temporal that the settings say themselves (`namespace`,
     `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is added to the
     environment of worker, webhook and API, `for_commands` to that of the commands that find the stack. Without a
@@ -107,6 +107,7 @@ class LocalStackConfig:
     web_token: bool = True
     api: bool = False
     api_port: int = 0
+    telegram: bool = False
     mode: str = "paper"
     names: Mapping[str, str] = field(default_factory=dict)
     config_file: Path | None = None
@@ -138,6 +139,7 @@ class LocalStack:
         self._web_port = 0
         self._api: Supervised | None = None
         self._api_port = 0
+        self._telegram: Supervised | None = None
         self._names = replace(names_of(self.config.mode), **dict(self.config.names))
         self._servers: dict[_Server, Supervised] = {}
         self._lock_file: IO[str] | None = None
@@ -265,6 +267,7 @@ class LocalStack:
             self._exit.push_async_callback(self._stop_worker)
             self._exit.push_async_callback(self._stop_web)
             self._exit.push_async_callback(self._stop_api)
+            self._exit.push_async_callback(self._stop_telegram)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._start_ledger())
@@ -290,6 +293,8 @@ class LocalStack:
                         group.create_task(self._start_web())
                     if self.config.api:
                         group.create_task(self._start_api())
+                    if self.config.telegram:
+                        group.create_task(self._start_telegram())
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
             self._write_addresses()
@@ -341,7 +346,7 @@ class LocalStack:
         is called; nothing is written or cleaned up. This stack is then over, and another one may continue from its
         folder.
         """
-        kept = [*self._servers.values(), *(each for each in (self._worker, self._web, self._api) if each is not None)]
+        kept = [*self._servers.values(), *(each for each in self._ours() if each is not None)]
         children = [each.child for each in kept if each.child is not None]
         for each in kept:
             await each.release()
@@ -603,6 +608,22 @@ class LocalStack:
         arguments = ("api", "serve", "--no-fetch", "--link-file", str(self._page_link_file))
         return await self._listener("API", arguments, self._api_port, ours, self._page_link_file)
 
+    async def _start_telegram(self) -> None:
+        self._telegram = Supervised("Telegram bot", self._telegram_child, self.config.say)
+        await self._timed("Telegram bot", self._telegram.start())
+
+    async def _telegram_child(self) -> Child:
+        """The bot. Nothing waits for it: Telegram may be away, and whatever it finds, trading goes on."""
+        return await Child.start(
+            Command(
+                name="the Telegram bot",
+                argv=python_module("cli.main", "telegram", "serve"),
+                log=self._log("telegram"),
+                env=python_environment(self.environment, self._shell()),
+                grace_s=15.0,
+            )
+        )
+
     async def _listener(
         self, name: str, arguments: Sequence[str], port: int, ours: Mapping[str, str], writes: Path | None = None
     ) -> Child:
@@ -688,6 +709,10 @@ class LocalStack:
         if self._api is not None:
             await self._api.stop()
 
+    async def _stop_telegram(self) -> None:
+        if self._telegram is not None:
+            await self._telegram.stop()
+
     async def _stop_paper(self) -> None:
         await self._stop_server(self._paper)
 
@@ -705,6 +730,10 @@ class LocalStack:
             if server in self._servers:
                 await self._servers[server].release()
             await server.stop()
+
+    def _ours(self) -> tuple[Supervised | None, ...]:
+        """Our own processes beside the servers."""
+        return self._worker, self._web, self._api, self._telegram
 
     def _require_worker(self) -> Supervised:
         if self._worker is None:

@@ -1,7 +1,11 @@
-"""A trade's state and exit prices, as shown in the list of trades and in `trade show`."""
+"""A trade's state and exit prices, as shown in the list of trades, in `trade show` and in Telegram's /trades."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from domain.wording import about
 
 __all__ = ["state_words", "stops_words"]
 
@@ -13,8 +17,6 @@ def state_words(row: Mapping[str, Any]) -> str:
 
 def stops_words(row: Mapping[str, Any]) -> str:
     """The exit prices: soft and hard stop, or the trailing stop once that is armed, and the profit target."""
-    from domain.wording import about
-
     if row["trailing_stop"] is not None:
         return f"trailing {about(row['trailing_stop'])}"
     text = f"{about(row['soft_stop'])} / {about(row['hard_stop'])}"
