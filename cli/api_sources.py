@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from activities.database import Pool, Statements
+    from activities.database import Connection, Pool, Statements
     from activities.policy import Policy
     from web.api.reads import Sources
     from web.api.sources import TelegramView
@@ -90,10 +90,9 @@ def streams_of(settings: "Settings") -> list[str]:
     return [name for role in ("streams", "watchers", "strategy") for name in leases_of(settings, role)]
 
 
-async def standing_of(settings: "Settings", ledger: "Any", policy: "Policy") -> dict[str, Any]:
-    """How the account stands now, with its mode, for `bottrader status` and Telegram's /status.
-
-    `ledger` is a connection or a pool. Raises the database's errors.
+async def standing_of(settings: "Settings", ledger: "Connection", policy: "Policy") -> dict[str, Any]:
+    """How the account stands now, with its mode, for `bottrader status` and Telegram's /status. Raises the database's
+    errors.
     """
     from datetime import UTC, datetime
 

@@ -1,7 +1,7 @@
 """`bottrader telegram`: the process that sends notices to Telegram and answers commands (docs/telegram.md)."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,10 +10,12 @@ from cli.output import UserError, note
 if TYPE_CHECKING:
     from activities.database import Pool
     from activities.telegram.bot_api import BotApi
-    from activities.telegram.updates import InboxTimes
+    from activities.telegram.notices import TelegramNotices
+    from activities.telegram.updates import Inbox, InboxTimes
     from domain.telegram import TelegramUser
     from workers.settings import Settings
     from workers.settings.live import LiveSettings
+    from workers.settings.sources import SettingSources
 
 __all__ = [
     "TelegramParts",
@@ -101,7 +103,7 @@ def users_of_bot(settings: "Settings") -> "Mapping[int, TelegramUser]":
     return {user.id: TelegramUser(name, user.role == "trade") for name, user in settings.telegram.users.items()}
 
 
-async def _serve(settings: "Settings", sources: Any, token: str) -> None:
+async def _serve(settings: "Settings", sources: "SettingSources", token: str) -> None:
     """Serve until SIGINT or SIGTERM."""
     import asyncio
     import contextlib
@@ -157,7 +159,9 @@ async def _serve(settings: "Settings", sources: Any, token: str) -> None:
 class TelegramParts:
     """The work of the process: under its lease notices, news and commands; beside it the look-out for the database."""
 
-    def __init__(self, settings: "Settings", pool: "Pool", notices: Any, inbox: Any, *, news_poll: float) -> None:
+    def __init__(
+        self, settings: "Settings", pool: "Pool", notices: "TelegramNotices", inbox: "Inbox", *, news_poll: float
+    ) -> None:
         self._settings = settings
         self._pool = pool
         self._notices = notices
@@ -232,7 +236,8 @@ def telegram_parts(
     from web.views import Json
 
     async def standing() -> "Json":
-        return await standing_of(live.current, pool, live.policy)
+        async with pool.acquire() as connection:
+            return await standing_of(live.current, connection, live.policy)
 
     def terms() -> NoticeTerms:
         asked = live.current.telegram

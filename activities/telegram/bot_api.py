@@ -128,7 +128,7 @@ class BotApi:
         return _result(status, raw)
 
 
-def _result(status: int, raw: bytes) -> Any:
+def _result(status: int, raw: bytes) -> object:
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:

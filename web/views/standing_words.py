@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from decimal import Decimal
 
 from domain.money import amount
 from domain.text import shown
@@ -55,7 +55,7 @@ def limit_lines(limits: Row) -> list[tuple[str, str, str, str, str]]:
     """A line for each strategy and trigger that has limits or is halted: what it uses beside its limit."""
     currency = limits["currency"]
 
-    def of(used: Any, limit: Any, sign: str = "") -> str:
+    def of(used: Decimal | None, limit: Decimal | None, sign: str = "") -> str:
         if limit is None:
             return "no limit"
         return f"{'not known' if used is None else amount(used, currency)} of {sign}{amount(limit, currency)}"
