@@ -83,11 +83,12 @@ class LocalStackConfig:
     metrics of Temporal for `temporal_metrics_port`; `postgres_port` None is a Unix socket only. `database_url` and
     `temporal_address` name servers that run already; the stack then starts none of its own and stops none. `web`
     runs the webhook, with `web_token` for a sender `local` whose token is made in the data folder; `api` runs the
-    API and the page; `telegram` runs the bot, whose settings are in the file or in `env`. `mtls` runs Temporal's production server, which asks for a certificate, and puts its Web UI
-    behind a log-in, as in live. `names` are those in Temporal that the settings say themselves (`namespace`,
-    `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is added to the
-    environment of worker, webhook and API, `for_commands` to that of the commands that find the stack. Without a
-    `config_file` the one of `config_folder` (else of the working folder) counts once it appears.
+    API and the page; `telegram` runs the bot, whose settings are in the file or in `env`. `mtls` runs Temporal's
+    production server, which asks for a certificate, and puts its Web UI behind a log-in, as in live. `names` are those
+    in Temporal that the settings say themselves (`namespace`, `orders_queue` …); the others are the ledger's own, or,
+    of a new one, those of its `mode`. `env` is added to the environment of our processes, `for_commands` to that of the
+    commands that find the stack. Without a `config_file` the one of `config_folder` (else of the working folder) counts
+    once it appears.
     """
 
     data: Path | None = None
