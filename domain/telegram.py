@@ -23,12 +23,12 @@ __all__ = [
     "KINDS",
     "MOST_CHARACTERS",
     "OLDEST",
-    "Asked",
     "ChatPace",
     "Manner",
     "Question",
     "TelegramCommand",
     "TelegramMessage",
+    "TelegramRequest",
     "TelegramUser",
     "as_bundles",
     "command_in",
@@ -241,7 +241,7 @@ class TelegramUser:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TelegramRequest:
     """A command as it arrived. `number` is its update's, `bot` the bot's id; `argument` is what follows the command."""
 
     bot: int

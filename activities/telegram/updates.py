@@ -29,9 +29,9 @@ from activities.telegram.sending import ChatSender
 from domain.incidents import IncidentKind
 from domain.telegram import (
     OLDEST,
-    Asked,
     Question,
     TelegramCommand,
+    TelegramRequest,
     TelegramUser,
     command_in,
     escaped,
@@ -108,16 +108,16 @@ class InboxTimes:
 class Desk(Protocol):
     """Who answers commands. All raise the database's errors; answers are blocks of HTML."""
 
-    async def answer(self, asked: Asked) -> Sequence[str]:
+    async def answer(self, asked: TelegramRequest) -> Sequence[str]:
         """What a reading command shows."""
 
-    async def question(self, asked: Asked) -> Question | Sequence[str]:
+    async def question(self, asked: TelegramRequest) -> Question | Sequence[str]:
         """What has to be confirmed; or, where there is nothing to do, why."""
 
-    async def act(self, asked: Asked) -> Sequence[str]:
+    async def act(self, asked: TelegramRequest) -> Sequence[str]:
         """Do it, once for each key, and say what came of it."""
 
-    async def outcome(self, asked: Asked) -> Sequence[str] | None:
+    async def outcome(self, asked: TelegramRequest) -> Sequence[str] | None:
         """What came of an action that an earlier process began; None if none did."""
 
 
@@ -331,7 +331,9 @@ class Inbox:
         await self._ask_back(row, question)
         return "asked to confirm"
 
-    async def _guarded(self, do: Callable[[Asked], Awaitable[Answered]], asked: Asked) -> Answered | list[str]:
+    async def _guarded(
+        self, do: Callable[[TelegramRequest], Awaitable[Answered]], asked: TelegramRequest
+    ) -> Answered | list[str]:
         """An answer, also to a command that fails for a reason nobody foresaw: it is not tried again for ever."""
         try:
             return await do(asked)
@@ -390,8 +392,8 @@ class Inbox:
             await asyncio.sleep(0.1)
         return None
 
-    def _asked(self, row: Record, user: TelegramUser, number: int) -> Asked:
-        return Asked(self._bot.bot, number, user, TelegramCommand(row["command"]), row["argument"])
+    def _asked(self, row: Record, user: TelegramUser, number: int) -> TelegramRequest:
+        return TelegramRequest(self._bot.bot, number, user, TelegramCommand(row["command"]), row["argument"])
 
     async def _answer(self, chat: int, blocks: Sequence[str]) -> str:
         """Send an answer, in more than one message if it is long. Returns its text. Raises TelegramAway."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from domain.errors import InternalSignal
 from domain.money import amount
-from domain.telegram import Asked, TelegramCommand, escaped
+from domain.telegram import TelegramCommand, TelegramRequest, escaped
 from domain.text import shown
 from domain.wording import about, age, money, percent, short
 from web.api.sources import Sources
@@ -60,7 +60,7 @@ class Answers:
         self._sources = sources
         self._ledger, self._account = sources.api.ledger, sources.api.account
 
-    async def answer(self, asked: Asked) -> Sequence[str]:
+    async def answer(self, asked: TelegramRequest) -> Sequence[str]:
         """The blocks of an answer."""
         answers = {
             TelegramCommand.STATUS: self._status,

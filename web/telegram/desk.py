@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from domain.telegram import Asked, Question, TelegramCommand, escaped
+from domain.telegram import Question, TelegramCommand, TelegramRequest, escaped
 from domain.wording import about, money, percent, short
 from web.api.action_bodies import ActionBody, Answer, Done, Flatten, Halt, Resume, group_of, group_subject
 from web.api.action_log import Begun
@@ -29,13 +29,13 @@ class CommandDesk:
         self._actions = Actions(hands)
         self._hands = hands
 
-    async def answer(self, asked: Asked) -> Sequence[str]:
+    async def answer(self, asked: TelegramRequest) -> Sequence[str]:
         """What a reading command shows."""
         return await self._answers.answer(asked)
 
     # --- asking back --------------------------------------------------------------------------------------------------
 
-    async def question(self, asked: Asked) -> Question | Sequence[str]:
+    async def question(self, asked: TelegramRequest) -> Question | Sequence[str]:
         """What pressing the button would do, with the current numbers; or why there is nothing to confirm."""
         if asked.command is TelegramCommand.RESUME:
             return _about_resume(asked.argument)
@@ -82,7 +82,7 @@ class CommandDesk:
 
     # --- doing --------------------------------------------------------------------------------------------------------
 
-    async def act(self, asked: Asked) -> Sequence[str]:
+    async def act(self, asked: TelegramRequest) -> Sequence[str]:
         """Do it, once for each key, and say what came of it."""
         try:
             return _words(asked, await self._do(asked))
@@ -91,14 +91,14 @@ class CommandDesk:
         except Refused as refused:
             return [_UNKNOWN if refused.code == "OUTCOME_UNKNOWN" else escaped(refused.sentence)]
 
-    async def outcome(self, asked: Asked) -> Sequence[str] | None:
+    async def outcome(self, asked: TelegramRequest) -> Sequence[str] | None:
         """What came of an action that an earlier process began; None if none did."""
         found = await self._actions.outcome(asked.user.by, asked.key)
         if found is None:
             return None
         return _words(asked, found) if found.status else [_UNKNOWN]
 
-    async def _do(self, asked: Asked) -> Done:
+    async def _do(self, asked: TelegramRequest) -> Done:
         actions, note = self._actions, "by Telegram"
         match asked.command:
             case TelegramCommand.HALT:
@@ -133,7 +133,7 @@ class CommandDesk:
 
     async def _once(
         self,
-        asked: Asked,
+        asked: TelegramRequest,
         subject: str,
         body: ActionBody,
         act: Callable[[Begun], Awaitable[Answer]],
@@ -170,7 +170,7 @@ def _symbol(argument: str) -> str | None:
     return None if name == _EVERYTHING else name[:40]
 
 
-def _words(asked: Asked, done: Done) -> list[str]:
+def _words(asked: TelegramRequest, done: Done) -> list[str]:
     """What was answered, in the words of the API: the workflow's own."""
     sentence = done.sentence
     head = f"<b>/{asked.command}</b>: {escaped(sentence[:1].upper() + sentence[1:], 1500)}"
