@@ -35,6 +35,7 @@ from bench.round_trips import round_trips
 from bench.rows import Row, print_rows
 from bench.start_up import start_up
 from bench.strategy import strategy
+from bench.telemetry import telemetry
 from bench.web import web
 from bench.webhook import webhook
 
@@ -88,6 +89,7 @@ MEASURES: dict[str, Measure] = {
     "webhook": webhook,
     "page": page,
     "web": web,
+    "telemetry": telemetry,
 }
 
 

@@ -13,11 +13,12 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
@@ -188,9 +189,11 @@ class Rig:
     # --- workers --------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def worker_here(self) -> AsyncIterator[WorkerParts]:
-        """All roles in this process, so that a decision made here starts its workflow here."""
-        settings = load_settings(None, self.stack.environment)
+    async def worker_here(self, env: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[WorkerParts]:
+        """All roles in this process, so that a decision made here starts its workflow here. `env` is added to the
+        stack's environment.
+        """
+        settings = load_settings(None, {**self.stack.environment, **env})
         async with worker_parts(settings) as parts, contextlib.AsyncExitStack() as running:
             for worker in workers_for(parts, set(ROLES)):
                 await running.enter_async_context(worker)
@@ -203,15 +206,15 @@ class Rig:
                 self.client = outside
 
     @contextlib.asynccontextmanager
-    async def worker_process(self) -> AsyncIterator[int]:
-        """All roles in their own process. Yields its id."""
+    async def worker_process(self, env: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[int]:
+        """All roles in their own process, with `env` added to the stack's environment. Yields its id."""
         began = time.time()
         child = await Child.start(
             Command(
                 name="the worker",
                 argv=python_module("cli.main", "worker", "--role", "all"),
                 log=self.stack.data / "logs" / "worker.log",
-                env=python_environment(self.stack.environment),
+                env=python_environment({**self.stack.environment, **env}),
             )
         )
         try:

@@ -214,7 +214,6 @@ def _with_metrics(
     from workers.metrics_server import MetricsServer
 
     metrics = ApiMetrics(lambda: streams.watchers)
-    closing.callback(metrics.close)
     endpoint = MetricsServer(metrics.registry, told.host, told.api_port, "telemetry.api_port")
     closing.push_async_callback(asyncio.to_thread, endpoint.close)
     background.tell.append(lambda fault: metrics.background(fault.kind))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import Meter, Observation
-from opentelemetry.sdk.metrics import Histogram, MeterProvider
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["CONTENT_TYPE", "ApiMetrics", "WebhookMetrics"]
@@ -20,29 +24,22 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class _Instruments:
-    """A registry with a meter, and the counter that every server has."""
+    """A registry, and the counter that every server has."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has none; a second series each, of which nobody asks
         self.registry = CollectorRegistry()
-        reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self.registry)
-        buckets = View(instrument_type=Histogram, aggregation=ExplicitBucketHistogramAggregation(_SECONDS))
-        self._provider = MeterProvider(metric_readers=[reader], views=[buckets], shutdown_on_exit=False)
-        self.meter: Meter = self._provider.get_meter("bottrader")
-        self._background = self.meter.create_counter(
-            "bottrader_background_errors", description="errors of background tasks, by type"
+        self._background = Counter(
+            "bottrader_background_errors", "errors of background tasks, by type", ["kind"], registry=self.registry
         )
 
     def background(self, kind: str) -> None:
         """A background task failed; `kind` is the error's type."""
-        self._background.add(1, {"kind": kind})
+        self._background.labels(kind).inc()
 
     def text(self) -> bytes:
         """Everything as Prometheus text."""
         return generate_latest(self.registry)
-
-    def close(self) -> None:
-        """Stop measuring."""
-        self._provider.shutdown()
 
 
 class WebhookMetrics(_Instruments):
@@ -50,17 +47,24 @@ class WebhookMetrics(_Instruments):
 
     def __init__(self) -> None:
         super().__init__()
-        self._requests = self.meter.create_counter(
-            "bottrader_webhook_requests", description="alerts received by webhook, by answer"
+        self._requests = Counter(
+            "bottrader_webhook_requests",
+            "alerts received by webhook, by answer",
+            ["outcome", "sender"],
+            registry=self.registry,
         )
-        self._took = self.meter.create_histogram(
-            "bottrader_webhook_seconds", description="time from an alert's arrival to its answer"
+        self._took = Histogram(
+            "bottrader_webhook_seconds",
+            "time from an alert's arrival to its answer",
+            ["outcome"],
+            registry=self.registry,
+            buckets=_SECONDS,
         )
 
     def answered(self, outcome: str, sender: str, seconds: float) -> None:
         """One request was answered. `outcome` is the decision or the code of the refusal."""
-        self._requests.add(1, {"outcome": outcome, "sender": sender})
-        self._took.record(seconds, {"outcome": outcome})
+        self._requests.labels(outcome, sender).inc()
+        self._took.labels(outcome).observe(seconds)
 
 
 class ApiMetrics(_Instruments):
@@ -68,16 +72,21 @@ class ApiMetrics(_Instruments):
 
     def __init__(self, streams: Callable[[], int]) -> None:
         super().__init__()
-        self._requests = self.meter.create_counter(
-            "bottrader_api_requests", description="requests to the API and the page, by address and status"
+        self._requests = Counter(
+            "bottrader_api_requests",
+            "requests to the API and the page, by address and status",
+            ["method", "route", "status"],
+            registry=self.registry,
         )
-        self._took = self.meter.create_histogram(
-            "bottrader_api_seconds", description="time from a request to the beginning of its answer"
+        self._took = Histogram(
+            "bottrader_api_seconds",
+            "time from a request to the beginning of its answer",
+            ["route"],
+            registry=self.registry,
+            buckets=_SECONDS,
         )
-        self.meter.create_observable_gauge(
-            "bottrader_api_streams",
-            [lambda _: [Observation(streams())]],
-            description="open streams of changes: pages that look",
+        Gauge("bottrader_api_streams", "open streams of changes: pages that look", registry=self.registry).set_function(
+            streams
         )
 
     def measured(self, app: ASGIApp) -> ASGIApp:
@@ -106,8 +115,6 @@ class ApiMetrics(_Instruments):
     def _answered(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         method = scope.get("method", "")
-        self._requests.add(
-            1, {"route": route, "method": method if method in _METHODS else "other", "status": str(status or "none")}
-        )
+        self._requests.labels(method if method in _METHODS else "other", route, str(status or "none")).inc()
         if status:
-            self._took.record(seconds, {"route": route})
+            self._took.labels(route).observe(seconds)

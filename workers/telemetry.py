@@ -1,4 +1,4 @@
-"""Metrics of a worker: OpenTelemetry instruments behind a Prometheus endpoint (docs/metrics.md names them all).
+"""Metrics of a worker behind a Prometheus endpoint (docs/metrics.md names them all).
 
 Counters and histograms are of what this process did, taken from the activities that pass through it, so that the sum
 over all workers is the whole. Gauges are read from the ledger every few seconds: they are the same on every worker, and
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,14 +37,13 @@ from domain.messages import (
 )
 from domain.orders import AttemptStatus
 from exchange.background import TaskFault
-from workers.errors import UserError
 from workers.ledger_gauges import GAUGES, Readings, read_gauges
 from workers.metrics_server import MetricsServer
 from workers.settings import Settings
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import CallbackOptions, Observation
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
 
 __all__ = ["Telemetry", "telemetry"]
 
@@ -52,8 +51,8 @@ _log = structlog.get_logger()
 
 _REMEMBERED = 10_000
 _ROLES = {
-    "role_running": "1 for each role that this process runs",
-    "role_needed": "1 for each role that the settings need in some process",
+    "role_running": ("role", "1 for each role that this process runs"),
+    "role_needed": ("role", "1 for each role that the settings need in some process"),
 }
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300)
 _SECONDS_OF_STOPS = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 5e-2)
@@ -63,82 +62,85 @@ class Telemetry(Interceptor, Measures):
     """The instruments of one process, with the interceptor and the measures that feed them.
 
     Attributes:
+        registry: what the endpoint serves.
         policy: the policy in force, whose limits are told beside the day's result; None: neither is told.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Slow to load: who has no port starts without them.
-        from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
-        from opentelemetry.metrics import Observation  # noqa: PLC0415
-        from opentelemetry.sdk.metrics import Histogram as OtelHistogram  # noqa: PLC0415
-        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
-        from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View  # noqa: PLC0415
-        from prometheus_client import Histogram  # noqa: PLC0415
+        # Slow to load: who has no port starts without it.
+        from prometheus_client import Counter, Histogram, disable_created_metrics  # noqa: PLC0415
 
-        reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
-        buckets = View(instrument_type=OtelHistogram, aggregation=ExplicitBucketHistogramAggregation(_SECONDS))
-        self._provider = MeterProvider(metric_readers=[reader], views=[buckets], shutdown_on_exit=False)
-        meter = self._provider.get_meter("bottrader")
-        self._admissions = meter.create_counter("bottrader_admissions", description="intents decided on, by gate")
-        self._orders = meter.create_counter("bottrader_orders", description="orders that ended, by outcome")
-        self._attempts = meter.create_counter("bottrader_attempts", description="attempts sent, by answer and number")
-        self._fills = meter.create_counter("bottrader_fills", description="fills recorded, by how they were learned")
-        self._exits = meter.create_counter("bottrader_exits", description="trades closed, by the way they were left")
-        self._to_record = meter.create_histogram(
-            "bottrader_fill_to_recorded_seconds", description="from the exchange's time of a fill to its record"
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has none; a second series each, of which nobody asks
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(name, meaning, labels, registry=registry)
+
+        def histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+            return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
+
+        self.registry = registry
+        self._admissions = counter("bottrader_admissions", "intents decided on, by gate", "gate", "outcome")
+        self._orders = counter("bottrader_orders", "orders that ended, by outcome", "outcome")
+        self._attempts = counter(
+            "bottrader_attempts", "attempts sent, by answer and number", "answer", "attempt", "code"
         )
-        self._to_fill = meter.create_histogram(
-            "bottrader_placement_to_fill_seconds", description="from sending an order to its first fill"
+        self._attempt_ends = counter(
+            "bottrader_attempt_ends", "attempts that ended, by outcome and number", "attempt", "outcome"
         )
-        self._calls = meter.create_histogram(
-            "bottrader_activity_seconds", description="activities that ended, by name and outcome"
+        self._fills = counter("bottrader_fills", "fills recorded, by how they were learned", "source")
+        self._matches = counter(
+            "bottrader_fill_matches", "reports that bring a fill, by how their order was found", "by", "source"
         )
-        self._background = meter.create_counter(
-            "bottrader_background_errors", description="errors of background work that nobody awaited, by type"
+        self._fill_failures = counter(
+            "bottrader_fill_failures", "fills that could not be recorded at once and are tried again", "kind", "where"
         )
-        self._reports = meter.create_counter(
-            "bottrader_reports", description="reports of the exchange recorded, by what they wrote"
+        self._reports = counter(
+            "bottrader_reports", "reports of the exchange recorded, by what they wrote", "source", "write"
         )
-        self._matches = meter.create_counter(
-            "bottrader_fill_matches", description="reports that bring a fill, by how their order was found"
+        self._exits = counter("bottrader_exits", "trades closed, by the way they were left", "path", "result")
+        self._findings = counter(
+            "bottrader_reconcile_findings", "differences that reconcile found, by kind", "difference"
         )
-        self._fill_failures = meter.create_counter(
-            "bottrader_fill_failures", description="fills that could not be recorded at once and are tried again"
+        self._background = counter(
+            "bottrader_background_errors", "errors of background work that nobody awaited, by type", "kind"
         )
-        self._attempt_ends = meter.create_counter(
-            "bottrader_attempt_ends", description="attempts that ended, by outcome and number"
+        self._to_record = histogram(
+            "bottrader_fill_to_recorded_seconds", "from the exchange's time of a fill to its record"
         )
-        self._reconciled = meter.create_histogram(
-            "bottrader_reconcile_seconds", description="runs of reconcile that ended"
+        self._to_fill = histogram("bottrader_placement_to_fill_seconds", "from sending an order to its first fill")
+        self._calls = histogram(
+            "bottrader_activity_seconds", "activities that ended, by name and outcome", "activity", "outcome"
         )
-        self._findings = meter.create_counter(
-            "bottrader_reconcile_findings", description="differences that reconcile found, by kind"
-        )
-        self._unprotected = meter.create_histogram(
-            "bottrader_unprotected_seconds", description="spans in which a position had no price watcher"
-        )
-        # Once a price: this library takes a tenth of the time of the other.
-        self._stops = Histogram(
+        self._reconciled = histogram("bottrader_reconcile_seconds", "runs of reconcile that ended")
+        self._unprotected = histogram("bottrader_unprotected_seconds", "spans in which a position had no price watcher")
+        self._stops = histogram(
             "bottrader_stop_calculation_seconds",
             "comparing a price with all stops of its product",
-            registry=registry,
             buckets=_SECONDS_OF_STOPS,
         )
         self.policy: Callable[[], Policy] | None = None
-        self._roles: dict[str, Sequence[str]] = {"role_running": (), "role_needed": ()}
+        self._roles: Readings = {}
         self._placed: OrderedDict[str, datetime] = OrderedDict()
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._seen: Readings = {}
         self._looked = time.monotonic()
-        for name, (label, description) in GAUGES.items():
-            meter.create_observable_gauge(f"bottrader_{name}", [self._observer(name, label)], description=description)
-        meter.create_observable_gauge(
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges as they were last read, each with its label and its values."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - slow to load
+
+        for gauges, readings in ((GAUGES, self._seen), (_ROLES, self._roles)):
+            for name, (label, meaning) in gauges.items():
+                family = GaugeMetricFamily(f"bottrader_{name}", meaning, labels=[label])
+                for value, number in readings.get(name, ()):
+                    family.add_metric([value], number)
+                yield family
+        yield GaugeMetricFamily(
             "bottrader_look_age_seconds",
-            [lambda _: [Observation(time.monotonic() - self._looked)]],
-            description="seconds since the gauges were read from the ledger, or since the start",
+            "seconds since the gauges were read from the ledger, or since the start",
+            value=time.monotonic() - self._looked,
         )
-        for name, description in _ROLES.items():
-            meter.create_observable_gauge(f"bottrader_{name}", [self._roles_of(name)], description=description)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Temporal's hook: every activity of this process passes through."""
@@ -152,24 +154,10 @@ class Telemetry(Interceptor, Measures):
 
     def run_roles(self, running: Iterable[str], needed: Iterable[str]) -> None:
         """Which roles this process runs, and which the settings need somewhere."""
-        self._roles = {"role_running": sorted(running), "role_needed": sorted(needed)}
-
-    def close(self) -> None:
-        """Measure no more."""
-        self._provider.shutdown()
-
-    def _observer(self, name: str, label: str) -> Any:
-        from opentelemetry.metrics import Observation  # noqa: PLC0415 - slow to load
-
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, {label: of}) for of, value in self._seen.get(name, ())]
-
-        return observe
-
-    def _roles_of(self, name: str) -> Any:
-        from opentelemetry.metrics import Observation  # noqa: PLC0415 - slow to load
-
-        return lambda _: [Observation(1, {"role": role}) for role in self._roles[name]]
+        self._roles = {
+            "role_running": [(role, 1.0) for role in sorted(running)],
+            "role_needed": [(role, 1.0) for role in sorted(needed)],
+        }
 
     def sent(self, argument: object) -> None:
         """An activity begins: an attempt that is about to be sent is remembered."""
@@ -178,16 +166,14 @@ class Telemetry(Interceptor, Measures):
 
     def ended(self, name: str, argument: object, result: object, seconds: float) -> None:
         """An activity ended well: count what it says."""
-        self._calls.record(seconds, {"activity": name, "outcome": "ok"})
+        self._calls.labels(name, "ok").observe(seconds)
         if isinstance(result, Admission):
-            self._admissions.add(
-                1, {"outcome": "accepted" if result.accepted else "refused", "gate": result.gate or ""}
-            )
+            self._admissions.labels(result.gate or "", "accepted" if result.accepted else "refused").inc()
             if not result.accepted:
-                self._orders.add(1, {"outcome": result.state.value})
+                self._orders.labels(result.state.value).inc()
         elif isinstance(result, PlaceAnswer) and isinstance(argument, PlaceAttempt):
             number = _number(argument.plan.number)
-            self._attempts.add(1, {"answer": result.verdict.value, "attempt": number, "code": result.code[:60]})
+            self._attempts.labels(result.verdict.value, number, result.code[:60]).inc()
             if result.verdict is PlaceVerdict.REFUSED:
                 self.attempt_ended(AttemptStatus.FAILED.value, argument.plan.number)
         elif isinstance(result, ResolveAnswer) and isinstance(argument, LookUp):
@@ -196,38 +182,38 @@ class Telemetry(Interceptor, Measures):
         elif isinstance(result, ReconcileReport):
             self._reconcile(result)
         elif isinstance(result, RecordResult) and name == "end_order":
-            self._orders.add(1, {"outcome": result.state.value})
+            self._orders.labels(result.state.value).inc()
         elif isinstance(result, TradeOutcome) and result.entry_key not in self._closed:
             _remember(self._closed, result.entry_key, None)
             reason = result.exit_reason.value if result.exit_reason else "NONE"
-            self._exits.add(1, {"path": reason, "result": "won" if result.pnl > 0 else "lost"})
+            self._exits.labels(reason, "won" if result.pnl > 0 else "lost").inc()
 
     def failed(self, name: str, seconds: float, argument: object = None, problem: BaseException | None = None) -> None:
         """An activity raised `problem`."""
-        self._calls.record(seconds, {"activity": name, "outcome": "failed"})
+        self._calls.labels(name, "failed").observe(seconds)
         if isinstance(argument, RecordUpdate) and argument.update.filled_size > 0:
             self.fill_failed("workflow", type(problem).__name__)
 
     def _reconcile(self, report: ReconcileReport) -> None:
-        self._reconciled.record(report.seconds)
+        self._reconciled.observe(report.seconds)
         for difference, count in report.counts.items():
-            self._findings.add(count, {"difference": difference})
+            self._findings.labels(difference).inc(count)
 
     def matched(self, by: str, source: StatusSource) -> None:
         """A report brought a fill."""
-        self._matches.add(1, {"by": by, "source": source.value})
+        self._matches.labels(by, source.value).inc()
 
     def written(self, write: str, source: StatusSource) -> None:
         """A report was recorded."""
-        self._reports.add(1, {"write": write, "source": source.value})
+        self._reports.labels(source.value, write).inc()
 
     def attempt_ended(self, outcome: str, number: int) -> None:
         """An attempt has come to its end."""
-        self._attempt_ends.add(1, {"outcome": outcome, "attempt": _number(number)})
+        self._attempt_ends.labels(_number(number), outcome).inc()
 
     def fill_failed(self, where: str, kind: str) -> None:
         """A fill could not be recorded now."""
-        self._fill_failures.add(1, {"where": where, "kind": kind})
+        self._fill_failures.labels(kind, where).inc()
 
     def stops_calculated(self, seconds: float) -> None:
         """A price was compared with all stops of its product."""
@@ -235,21 +221,21 @@ class Telemetry(Interceptor, Measures):
 
     def unprotected(self, seconds: float) -> None:
         """A position was not watched for so long."""
-        self._unprotected.record(seconds)
+        self._unprotected.observe(seconds)
 
     def background(self, fault: TaskFault) -> None:
         """Something failed that nobody awaited."""
-        self._background.add(1, {"kind": fault.kind})
+        self._background.labels(fault.kind).inc()
 
     def recorded(self, order_key: str, update: OrderUpdate, result: RecordResult, ended: bool) -> None:
         """The ledger of this process took a new fill, from a workflow or directly; `ended`: its order with it."""
-        self._fills.add(1, {"source": update.source.value})
-        self._to_record.record(max(0.0, (datetime.now(UTC) - update.at).total_seconds()))
+        self._fills.labels(update.source.value).inc()
+        self._to_record.observe(max(0.0, (datetime.now(UTC) - update.at).total_seconds()))
         placed = self._placed.pop(client_order_id(order_key, update.attempt), None)
         if placed is not None and result.first_fill:
-            self._to_fill.record(max(0.0, (update.at - placed).total_seconds()))
+            self._to_fill.observe(max(0.0, (update.at - placed).total_seconds()))
         if ended:
-            self._orders.add(1, {"outcome": result.state.value})
+            self._orders.labels(result.state.value).inc()
 
 
 class _Inbound(ActivityInboundInterceptor):
@@ -300,11 +286,7 @@ async def telemetry(settings: Settings, pool: Any) -> AsyncIterator[Sequence[Int
 
     registry = CollectorRegistry()
     telemetry = Telemetry(registry)
-    try:
-        server = MetricsServer(registry, asked.host, asked.port, "telemetry.port")
-    except UserError:
-        telemetry.close()
-        raise
+    server = MetricsServer(registry, asked.host, asked.port, "telemetry.port")
     looking = asyncio.create_task(_look_for_ever(telemetry, pool, settings))
     _log.info("metrics", address=f"http://{asked.host}:{asked.port}/metrics")
     try:
@@ -313,7 +295,6 @@ async def telemetry(settings: Settings, pool: Any) -> AsyncIterator[Sequence[Int
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
         await asyncio.to_thread(server.close)
-        telemetry.close()
 
 
 async def _look_for_ever(telemetry: Telemetry, pool: Pool, settings: Settings) -> None:

@@ -48,7 +48,6 @@ async def test_requests_are_counted_by_address_and_status() -> None:
         server.stop()
         await serving
     text = metrics.text().decode()
-    metrics.close()
     assert 'bottrader_api_requests_total{method="GET",route="/api/things/{key}",status="200"} 2.0' in text
     assert 'bottrader_api_requests_total{method="GET",route="none",status="401"} 1.0' in text
     assert 'bottrader_api_requests_total{method="GET",route="none",status="404"} 1.0' in text

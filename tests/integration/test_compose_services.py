@@ -296,6 +296,8 @@ async def test_workers_of_every_role_take_tasks_beside_the_paper_exchange(tempor
     addresses |= {f"{role}'s SDK": temporal.metrics_ports[f"worker-{role}", "SDK_PORT"] for role in ROLES}
     addresses |= {"webhook": temporal.ports["webhook"], "Temporal": temporal.ports["metrics"]}
     async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        refused = await http.post(f"http://127.0.0.1:{addresses['webhook']}/webhook", json={})
+        assert refused.status_code == 401  # it has nothing to tell before its first request
         for name, port in addresses.items():
             answer = await http.get(f"http://127.0.0.1:{port}/metrics")
             assert answer.status_code == 200, name

@@ -33,7 +33,7 @@ from workers.settings import load_settings
 from workers.stack import certificates, server_binaries, temporal_binary
 from workers.stack.dev_server import DevServer, DevServerConfig
 from workers.stack.local_stack import LocalStack, LocalStackConfig
-from workers.stack.processes import python_environment
+from workers.stack.processes import free_port, python_environment
 from workers.stack.secured_server import SecuredServer, SecuredServerConfig, client_tls
 from workers.temporal_connection import connect
 
@@ -244,6 +244,33 @@ async def test_a_killed_server_is_back_with_its_histories(stack: LocalStack) -> 
 
     assert (await eventually(bought, within=120, what="an order through the new server"))["state"] == "FILLED"
     assert (await handle.describe()).id == "kept"
+
+
+async def test_its_metrics_are_for_this_machine_alone(servers_folder: Path) -> None:
+    """With a port for metrics the server tells them there, on loopback only."""
+    folder = servers_folder / "metrics"
+    folder.mkdir()
+    port = free_port()
+    server = SecuredServer(
+        SecuredServerConfig(
+            program=server_binaries.cached("temporal-server"),
+            certificates=certificates.ensure(folder / "tls"),
+            folder=folder / "temporal",
+            database=folder / "temporal.db",
+            log=folder / "server.log",
+            metrics_port=port,
+        )
+    )
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert answer.status == 200
+            assert "# TYPE service_requests counter" in await answer.text()
+        assert server.child is not None
+        found = psutil.Process(server.child.pid).net_connections("tcp")
+        assert {each.laddr.ip for each in found if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    finally:
+        await server.stop()
 
 
 async def test_what_the_dev_server_began_is_gone_on_with(servers_folder: Path) -> None:

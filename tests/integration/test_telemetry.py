@@ -201,4 +201,3 @@ def test_what_can_not_be_counted_is_no_failure() -> None:
         told.ended("close_trade", None, None, 0.1)
         told.sent(number)
     told.failed("record", 0.1)
-    told.close()

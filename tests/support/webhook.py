@@ -106,7 +106,6 @@ async def webhook_on(
     finally:
         server.stop()
         await serving
-        metrics.close()
 
 
 def buy(key: str, **more: Any) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from workers.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/metrics"
-_MADE = re.compile(r'create_(?P<kind>\w+)\(\s*"(?P<name>bottrader_\w+)"')
-_OWN = re.compile(r'(?<!Otel)Histogram\(\s*"(?P<name>bottrader_\w+)"')
+_MADE = re.compile(r'(?P<kind>counter|histogram|gauge|GaugeMetricFamily)\(\s*"(?P<name>bottrader_\w+)"', re.IGNORECASE)
 _NAMED = re.compile(r"\bbottrader_\w+")
 PANELS = (
     "P&L today against the limit", "Open trades, and unprotected ones", "Open orders, and unknown ones", "Age of data",
@@ -35,11 +34,10 @@ ALERTS = {
 
 def metrics() -> dict[str, str]:
     """What the code measures: each metric, as it is exposed, with its kind."""
-    found = {f"bottrader_{name}": "observable_gauge" for name in (*GAUGES, "role_running", "role_needed")}
+    found = {f"bottrader_{name}": "gauge" for name in (*GAUGES, "role_running", "role_needed")}
     for file in ("workers/telemetry.py", "web/metrics.py"):
         text = (ROOT / file).read_text(encoding="utf-8")
-        found |= {match["name"]: match["kind"] for match in _MADE.finditer(text)}
-        found |= {match["name"]: "histogram" for match in _OWN.finditer(text)}
+        found |= {match["name"]: match["kind"].lower() for match in _MADE.finditer(text)}
     assert len(found) > 35
     return {f"{name}_total" if kind == "counter" else name: kind for name, kind in found.items()}
 

@@ -285,7 +285,6 @@ async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys:
     assert "sesame" not in out + answer.text
     assert "a-private-note" not in out + answer.text
     assert b'outcome="FAULT"' in metrics.text()
-    metrics.close()
 
 
 @pytest.mark.parametrize("number", ["1e99999999999999999999", "-1E-99999999999999999999", "1e999", "NaN", "9" * 5000])
@@ -398,4 +397,3 @@ async def test_however_many_ask_whether_it_is_ready_one_look_serves_them() -> No
         answers = await asyncio.gather(*asking)
     assert {answer.status_code for answer in answers} == {200}
     assert looks == 1
-    metrics.close()
