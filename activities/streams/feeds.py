@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _YIELD_EVERY = 100
 _LONGEST_PAUSE = 30.0
 _REFUSED_SECONDS = 60.0
-_PRODUCT = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
+_PRODUCT = re.compile(r"[A-Z0-9]+[-_][A-Z0-9]+")
 _AHEAD = timedelta(days=1)
 """The market of a paper exchange may be a little ahead of its clock."""
 _NOTHING_WANTED = timedelta(seconds=10)

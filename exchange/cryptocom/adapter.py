@@ -31,6 +31,7 @@ from exchange.cryptocom.parse import (
 )
 from exchange.cryptocom.rest import CryptocomCaller
 from exchange.cryptocom.streams import MOST_CHANNELS, CryptocomMarketSession, CryptocomUserSession
+from exchange.joined_streams import JoinedStreams
 from exchange.port import (
     UNREADABLE,
     Balance,
@@ -351,25 +352,30 @@ class CryptocomExchange:
 
     def market_stream(
         self, symbols: Sequence[str], channels: Sequence[str], *, tap: FrameTap | None = None
-    ) -> ReconnectingStream:
+    ) -> ReconnectingStream | JoinedStreams:
         """Public events of `symbols`; channels: ticker, trades, candles (of five minutes), book (50 levels).
 
-        A new connection begins with snapshots, so past trades are repeated, with their own times.
+        A new connection begins with snapshots, so past trades are repeated, with their own times. More subscriptions
+        than one connection takes are shared among several, which are read as one stream.
 
         Raises:
-            ValueError: no symbol, no channel, an unknown one, or more than one connection takes.
+            ValueError: no symbol, no channel, or an unknown one.
         """
         unknown = [name for name in channels if name not in CHANNELS]
         if unknown or not channels:
             raise ValueError(f"unknown channel {', '.join(unknown) or '(none)'}: choose from {', '.join(CHANNELS)}")
         if not symbols:
             raise ValueError("a market stream needs at least one symbol")
-        names = [CHANNELS[name].format(symbol) for name in dict.fromkeys(channels) for symbol in dict.fromkeys(symbols)]
-        if len(names) > MOST_CHANNELS:
-            raise ValueError(
-                f"a connection to Crypto.com takes {MOST_CHANNELS} subscriptions, not {len(names)}: share the symbols "
-                "among several streams"
-            )
+        # A symbol's channels stay on one connection, in the order of its messages.
+        wanted, kinds = list(dict.fromkeys(symbols)), list(dict.fromkeys(channels))
+        share = MOST_CHANNELS // len(kinds)
+        streams = [
+            self._market_stream([CHANNELS[kind].format(symbol) for kind in kinds for symbol in part], tap)
+            for part in (wanted[first : first + share] for first in range(0, len(wanted), share))
+        ]
+        return streams[0] if len(streams) == 1 else JoinedStreams(streams)
+
+    def _market_stream(self, names: Sequence[str], tap: FrameTap | None) -> ReconnectingStream:
         stats, rest = StreamStats(), self._rest
         return self._stream(
             self._config.market_stream_url,

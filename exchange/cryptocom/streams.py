@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from domain.market import currencies
 from exchange.cryptocom.answers import INVALID_NONCE, VenueAnswer
 from exchange.cryptocom.known_orders import KnownOrders
 from exchange.cryptocom.messages import book_events, each, malformed, malformed_row, market_events, subscribe
@@ -122,7 +123,11 @@ class _Session:
 
     def _failed(self, frame: bytes, identity: object, answer: VenueAnswer, out: list[StreamEvent]) -> None:
         asked = self._asked.get(identity, ()) if isinstance(identity, int) else ()
-        words = f"{answer.message or answer.name} ({answer.code})" + (f" for {', '.join(asked[:3])}" if asked else "")
+        # Whose channel it was is known only where all that was asked for is one instrument's.
+        symbols = {part for name in asked for part in name.split(".") if currencies(part)}
+        words = f"{answer.message or answer.name} ({answer.code})" + (
+            f" for {symbols.pop()}" if len(symbols) == 1 else ""
+        )
         if not self._answered:
             raise SubscriptionError(words)
         self._malformed(frame, f"the venue reports an error: {words}", out)

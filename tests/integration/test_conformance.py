@@ -405,7 +405,7 @@ async def test_a_venue_whose_clock_is_minutes_off_takes_orders(at: Trial, ahead:
 # --- streams ------------------------------------------------------------------------------------------------------
 
 
-def merged(reader: Reader, order_id: str) -> Report:
+def merged(reader: Reader[Any], order_id: str) -> Report:
     """What the stream has told of an order, as the ledger would know it."""
     seen = Report(AttemptStatus.SUBMITTING)
     for event in reader.of(OrderEvent):
@@ -497,6 +497,14 @@ async def test_market_channels(at: Trial) -> None:
         at.exchange.market_stream([at.symbol], ["nothing"])
     with pytest.raises(ValueError, match="at least one symbol"):
         at.exchange.market_stream([], ["ticker"])
+
+
+async def test_a_symbol_that_the_venue_does_not_have_is_named(at: Trial) -> None:
+    """Its stream is down, and the reason has its name, so that it can be left out."""
+    reader = Reader(at.exchange.market_stream([at.venue.unknown], ["ticker", "candles"]))
+    await reader.until(lambda: bool(reader.of(Disconnected)))
+    assert at.venue.unknown in reader.of(Disconnected)[0].reason
+    await reader.close()
 
 
 async def test_many_at_once(at: Trial) -> None:

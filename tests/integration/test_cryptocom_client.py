@@ -14,12 +14,14 @@ import pytest
 
 from domain.orders import OrderType, Side, VenueStatus
 from exchange.cryptocom import CryptocomConfig, CryptocomExchange
+from exchange.joined_streams import JoinedStreams
 from exchange.port import (
     BalanceUpdate,
     BookUpdate,
     CancelVerdict,
     CandleUpdate,
     CommandRefused,
+    Connected,
     Disconnected,
     Exchange,
     Gap,
@@ -546,7 +548,7 @@ async def connected(server: CryptocomServer, number: int = 1) -> Socket:
     return await eventually(subscribed, what="a connection with subscriptions")
 
 
-async def take(stream: ReconnectingStream, count: int) -> list[StreamEvent]:
+async def take(stream: ReconnectingStream | JoinedStreams, count: int) -> list[StreamEvent]:
     """The next events."""
     async with asyncio.timeout(SLACK * 8):
         return [await anext(stream) for _ in range(count)]
@@ -788,14 +790,55 @@ async def test_a_book_that_missed_a_change_is_requested_again(
     await stream.aclose()
 
 
+async def test_more_than_one_connection_takes_is_shared_among_several(
+    exchange: CryptocomExchange, server: CryptocomServer
+) -> None:
+    """Of 450 symbols with two channels each, every subscription is made once, 400 a connection at most, and all are
+    one stream: connected once all are, and again after one of them was lost."""
+    symbols = [f"A{number}_USD" for number in range(450)]
+    stream = exchange.market_stream(symbols, ["ticker", "candles"])
+    events: list[StreamEvent] = []
+
+    async def read() -> None:
+        while True:
+            events.append(await anext(stream))
+
+    reading = asyncio.create_task(read())
+
+    async def told(wanted: list[str]) -> bool:
+        return kinds(events) == wanted
+
+    await eventually(lambda: told(["Connected"]))
+    asked = [[name for message in side.received for name in message["params"]["channels"]] for side in server.sockets]
+    assert sorted(map(len, asked)) == [100, 400, 400]
+    assert sorted(name for names in asked for name in names) == sorted(
+        name for symbol in symbols for name in (f"ticker.{symbol}", f"candlestick.5m.{symbol}")
+    )
+    for side in server.sockets:
+        symbol = side.received[0]["params"]["channels"][0].removeprefix("ticker.")
+        quotes = {"i": symbol, "a": "1", "b": "1", "k": "2", "t": milliseconds(NOW)}
+        result = {"subscription": f"ticker.{symbol}", "channel": "ticker", "instrument_name": symbol, "data": [quotes]}
+        await side.send(id=-1, method="subscribe", code=0, result=result)
+    await eventually(lambda: told(["Connected", *["Ticker"] * 3]))
+    await server.sockets[1].socket.close(code=1013)
+    await eventually(lambda: told(["Connected", *["Ticker"] * 3, "Disconnected", "Connected"]))
+    assert [event.attempt for event in events if isinstance(event, Connected)] == [1, 2]
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await stream.aclose()
+
+    async def all_closed() -> bool:
+        return all(side.socket.closed for side in server.sockets)
+
+    await eventually(all_closed)
+
+
 async def test_what_can_not_be_subscribed_to_is_one_sentence(exchange: CryptocomExchange) -> None:
-    """No symbol, an unknown channel, more than one connection takes, and no key."""
+    """No symbol, an unknown channel, and no key."""
     with pytest.raises(ValueError, match="unknown channel nothing"):
         exchange.market_stream([CRO], ["nothing"])
     with pytest.raises(ValueError, match="at least one symbol"):
         exchange.market_stream([], ["ticker"])
-    with pytest.raises(ValueError, match="400 subscriptions, not 402"):
-        exchange.market_stream([f"A{number}_USD" for number in range(201)], ["ticker", "trades"])
     keyless = CryptocomExchange(replace(exchange._config, key_name=None, key_secret=None))
     with pytest.raises(ValueError, match="needs an API key"):
         keyless.user_stream()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
 from exchange.cryptocom import CryptocomConfig, CryptocomExchange
+from exchange.joined_streams import JoinedStreams
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Exchange
 from exchange.streams import ReconnectingStream, ReconnectSettings
@@ -29,7 +30,7 @@ class Streaming(Exchange, Protocol):
         """As the port's."""
         ...
 
-    def market_stream(self, symbols: Any, channels: Any) -> ReconnectingStream:
+    def market_stream(self, symbols: Any, channels: Any) -> ReconnectingStream | JoinedStreams:
         """As the port's."""
         ...
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from exchange.joined_streams import JoinedStreams
 from exchange.port import Connected, StreamEvent
 from exchange.streams import ReconnectingStream
 from tests.support.waiting import SLACK
@@ -14,10 +15,13 @@ from tests.support.waiting import SLACK
 __all__ = ["Reader", "reading"]
 
 
-class Reader:
+Streamed = TypeVar("Streamed", bound=ReconnectingStream | JoinedStreams)
+
+
+class Reader(Generic[Streamed]):
     """Reads a stream in the background and keeps its events."""
 
-    def __init__(self, stream: ReconnectingStream) -> None:
+    def __init__(self, stream: Streamed) -> None:
         self.stream = stream
         self.events: list[StreamEvent] = []
         self._news = asyncio.Event()
@@ -47,7 +51,7 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def reading(stream: ReconnectingStream) -> AsyncIterator[Reader]:
+async def reading(stream: Streamed) -> AsyncIterator[Reader[Streamed]]:
     """A reader that has had its first connection."""
     reader = Reader(stream)
     try:
