@@ -28,7 +28,7 @@ def hands_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy] |
 
     from activities import commands
     from activities.orders import controls
-    from cli.groups import group_sentence, require_group, turn_group
+    from cli.groups import group_sentence, has_quotes, require_group, turn_group
     from cli.output import UserError
     from cli.quotes import quotes_leave
     from web.api.actions import Hands, NoTemporalError
@@ -68,10 +68,14 @@ def hands_of(settings: "Settings", pool: "Pool", policy: "Callable[[], Policy] |
     async def turn_one(group: "tuple[GroupKind, str]", halted: bool, why: str, by: str) -> tuple[bool, str]:
         async with pool.acquire() as connection:
             try:
-                await require_group(connection, policy() if policy else policy_of(settings), *group)
+                known = policy() if policy else policy_of(settings)
+                await require_group(connection, known, *group)
             except UserError as missing:
                 raise Refused(404, missing.code, missing.sentence) from missing
             changed = await turn_group(connection, account, group, why, by, halted=halted)
+            if halted and has_quotes(known, group):
+                with contextlib.suppress(asyncpg.PostgresError, OSError, TimeoutError):
+                    await quotes_leave(connection, settings, by)
         return changed, group_sentence(group, changed=changed, halted=halted)
 
     return Hands(pool, account, settings.mode == "live", client, write_command, keep, turn, turn_one)

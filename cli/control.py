@@ -89,14 +89,17 @@ async def _store_group(
 ) -> int:
     import structlog
 
-    from cli.groups import group_sentence, require_group, turn_group
+    from cli.groups import group_sentence, has_quotes, require_group, turn_group
     from cli.ledger import open_ledger
     from workers.settings.values import policy_of
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     async with open_ledger(settings) as ledger:
-        await require_group(ledger, policy_of(settings), *group)
+        policy = policy_of(settings)
+        await require_group(ledger, policy, *group)
         changed = await turn_group(ledger, settings.account, group, reason, by, halted=halted)
+        if halted and has_quotes(policy, group):
+            await quotes_leave(ledger, settings, by)
     kind, name = group
     if as_json:
         print_json({"account": settings.account, "changed": changed, "halted": halted, "kind": kind, "name": name})

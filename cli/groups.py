@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from domain.limit_groups import GroupKind
     from web.views import Json
 
-__all__ = ["group_sentence", "limits_now", "require_group", "turn_group", "which_group"]
+__all__ = ["group_sentence", "has_quotes", "limits_now", "require_group", "turn_group", "which_group"]
 
 
 def which_group(strategy: str, trigger: str) -> "tuple[GroupKind, str] | None":
@@ -48,6 +48,14 @@ async def turn_group(
 
     change = group_controls.halt_group if halted else group_controls.resume_group
     return await change(ledger, account, *group, reason, by)
+
+
+def has_quotes(policy: "Policy", group: "tuple[GroupKind, str]") -> bool:
+    """Whether the market maker's quotes are among its entries: a halt has them withdrawn."""
+    from activities.orders.group_limits import groups_named
+    from domain.quoting import QUOTES
+
+    return any(QUOTES in found.triggers for found in groups_named(policy, [(group[0].value, group[1])]))
 
 
 def group_sentence(group: "tuple[GroupKind, str]", *, changed: bool, halted: bool) -> str:

@@ -16,6 +16,7 @@ from exchange.port import Exchange, ExchangeError
 from web.views.incidents import newest_open_sentence
 from web.views.trades import open_by_symbol
 from workers.settings import Settings
+from workers.settings.risk import TriggerLimitSettings
 
 __all__ = ["DRY_RUN", "Overview", "overview"]
 
@@ -122,8 +123,14 @@ def _limits(settings: Settings) -> dict[str, str]:
         "risk.daily_loss_limit": plain(risk.daily_loss_limit) if risk.daily_loss_limit else "none",
         "risk.max_position_pct": f"{plain(risk.max_position_pct)} %",
         "risk.losing_trades_in_a_row": str(risk.losing_trades_in_a_row or "none"),
+        "risk.max_open_trades": str(risk.max_open_trades or "none"),
+        "risk.strategies": ", ".join(_budget(name, given) for name, given in risk.strategies.items()) or "none",
         "symbols.max_open_buys": str(settings.symbols.max_open_buys),
     }
+
+
+def _budget(name: str, given: TriggerLimitSettings) -> str:
+    return f"{name} (budget {plain(given.budget) if given.budget else 'none'})"
 
 
 def _buys(settings: Settings) -> list[str]:

@@ -6,12 +6,14 @@ account as each admission does, so once a halt is committed no entry of it passe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from activities.database import Connection, Statements, lock_account
 from activities.incidents import report_incident, report_past, resolve_incidents
 from activities.orders.controls import HALTED, RESUMED, TAKE_TURN
-from domain.limit_groups import GroupKind
+from domain.limit_groups import GroupKind, LimitGroup
 
-__all__ = ["IN_FORCE", "halt_group", "halted_names", "resume_group", "turn_group_locked"]
+__all__ = ["IN_FORCE", "first_halted", "halt_group", "halted_names", "resume_group", "turn_group_locked"]
 
 IN_FORCE = "(c.halted AND (c.until IS NULL OR c.until > now()))"
 """Whether the switch `c` halts now."""
@@ -49,6 +51,12 @@ async def resume_group(connection: Connection, account: str, kind: GroupKind, na
 async def halted_names(connection: Statements, account: str) -> list[tuple[str, str]]:
     """Kind and name of each strategy and trigger that is halted. Raises the database's errors."""
     return [(row["kind"], row["name"]) for row in await connection.fetch(_HALTED, account)]
+
+
+async def first_halted(connection: Statements, account: str, groups: Iterable[LimitGroup]) -> LimitGroup | None:
+    """The first of these groups that is halted; None if none is. Raises the database's errors."""
+    halted = set(await halted_names(connection, account))
+    return next((group for group in groups if (group.kind.value, group.name) in halted), None)
 
 
 async def turn_group_locked(

@@ -30,11 +30,13 @@ from activities.interfaces.quotes import (
 from activities.ledger.holdings import coins
 from activities.ledger.leaderboard import leaderboard
 from activities.orders.controls import trading_control
+from activities.orders.group_controls import first_halted
 from activities.venue import Venue
 from domain.entries import QUOTE_VALID_SECONDS, TriggerRules, quote_bid
 from domain.identity import Standing
 from domain.intents import quote_ask
 from domain.leaderboard import trusted_symbols
+from domain.limit_groups import LimitGroup
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO, average, divide, plain, round_half_even
 from domain.orders import EntryPoint, Side
@@ -80,6 +82,8 @@ class QuotingOptions:
     use_unowned: bool = False
     trigger: TriggerRules = field(default_factory=TriggerRules)
     """The rules of its bids; asks expire likewise."""
+    groups: tuple[LimitGroup, ...] = ()
+    """The strategy and the trigger whose halt stops quotes, too."""
     speed: Decimal = Decimal(1)
     keep_days: int = 30
     """Wall days for which the rounds' reasons are kept."""
@@ -254,6 +258,8 @@ class Quoting(QuotingActivities):
                 found.halted = refusal
             elif control.halted:
                 found.halted = f"new entries are halted: {control.reason or 'no reason given'}"
+            elif stopped := await first_halted(connection, account, options.groups):
+                found.halted = f"entries of {stopped.subject} are halted"
             await _read_orders(connection, options, found)
             for row in await connection.fetch(_LOTS, account):
                 symbol, free = row["symbol"], row["remaining"] - row["claims"]

@@ -15,8 +15,10 @@ import pytest_asyncio
 
 from activities.interfaces.quotes import QuoteRoundInput, QuoteRoundReport
 from activities.orders import controls
+from activities.orders.group_controls import halt_group, resume_group
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
+from domain.limit_groups import GroupKind
 from domain.messages import OrderOutcome, TradeOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.ledger_rows import open_books
@@ -297,3 +299,19 @@ async def test_a_halt_takes_the_quotes_away(system: TradingSystem) -> None:
     report = await look(system)
     assert (report.cancelled, await resting(system)) == (2, [])
     assert (await codes(system))[-1] == ("HALTED", "HALTED")
+
+
+async def test_a_halt_of_their_trigger_takes_the_quotes_away(system: TradingSystem) -> None:
+    """The same for a halt of the quotes' trigger alone; once it is resumed they rest again."""
+    await bought(system)
+    await look(system)
+    assert len(await resting(system)) == 2
+    async with system.pool.acquire() as connection:
+        await halt_group(connection, system.account, GroupKind.TRIGGER, "passive_mm", "lunch", "tester")
+    report = await look(system)
+    assert (report.cancelled, await resting(system)) == (2, [])
+    assert (await codes(system))[-1] == ("HALTED", "HALTED")
+    async with system.pool.acquire() as connection:
+        await resume_group(connection, system.account, GroupKind.TRIGGER, "passive_mm", "", "tester")
+    await look(system)
+    assert len(await resting(system)) == 2

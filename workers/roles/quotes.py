@@ -25,6 +25,7 @@ from activities.interfaces.quotes import QuoteRoundInput, WithdrawQuotes
 from activities.policy import Policy
 from activities.quotes.rounds import QuotingOptions
 from activities.quotes.withdrawal import resting_quotes, withdraw
+from domain.limit_groups import groups_of
 from domain.quoting import QUOTES, QuoteRules
 from workers.settings import Settings
 from workflows.quoting import QuoteRoundWorkflow, quotes_id
@@ -50,6 +51,7 @@ def quoting_options(settings: Settings, policy: Policy) -> QuotingOptions:
         leaderboard_places=given.leaderboard_places if given.leaderboard_only else None,
         use_unowned=given.use_unowned,
         trigger=trigger,
+        groups=groups_of(policy.groups, QUOTES),
         speed=Decimal(str(settings.speed)),
         keep_days=given.keep_rounds_days,
         rules=QuoteRules(
