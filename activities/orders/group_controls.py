@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 from activities.database import Connection, Statements, lock_account
 from activities.incidents import report_incident, report_past, resolve_incidents
-from activities.orders.controls import HALTED, RESUMED, TAKE_TURN
+from activities.orders.controls import HALTED, RESUMED, TAKE_TURN, trading_control
+from domain.identity import Standing
 from domain.limit_groups import GroupKind, LimitGroup
 
-__all__ = ["IN_FORCE", "first_halted", "halt_group", "halted_names", "resume_group", "turn_group_locked"]
+__all__ = ["IN_FORCE", "halt_group", "halted_names", "resume_group", "turn_group_locked", "why_halted"]
 
 IN_FORCE = "(c.halted AND (c.until IS NULL OR c.until > now()))"
 """Whether the switch `c` halts now."""
@@ -53,10 +54,18 @@ async def halted_names(connection: Statements, account: str) -> list[tuple[str, 
     return [(row["kind"], row["name"]) for row in await connection.fetch(_HALTED, account)]
 
 
-async def first_halted(connection: Statements, account: str, groups: Iterable[LimitGroup]) -> LimitGroup | None:
-    """The first of these groups that is halted; None if none is. Raises the database's errors."""
+async def why_halted(connection: Connection, account: str, groups: Iterable[LimitGroup], trouble: str) -> str:
+    """Why no entry of these groups passes now, as a clause; empty: some may. `trouble`: see
+    `activities.venue_standing`. Raises the database's errors.
+    """
+    control = await trading_control(connection, account)
+    if refusal := Standing(control.mode, control.armed, trouble).refusal:
+        return refusal
+    if control.halted:
+        return f"new entries are halted: {control.reason or 'no reason given'}"
     halted = set(await halted_names(connection, account))
-    return next((group for group in groups if (group.kind.value, group.name) in halted), None)
+    stopped = next((group for group in groups if (group.kind.value, group.name) in halted), None)
+    return f"entries of {stopped.subject} are halted" if stopped else ""
 
 
 async def turn_group_locked(

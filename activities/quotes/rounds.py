@@ -29,11 +29,9 @@ from activities.interfaces.quotes import (
 )
 from activities.ledger.holdings import coins
 from activities.ledger.leaderboard import leaderboard
-from activities.orders.controls import trading_control
-from activities.orders.group_controls import first_halted
+from activities.orders.group_controls import why_halted
 from activities.venue import Venue
 from domain.entries import QUOTE_VALID_SECONDS, TriggerRules, quote_bid
-from domain.identity import Standing
 from domain.intents import quote_ask
 from domain.leaderboard import trusted_symbols
 from domain.limit_groups import LimitGroup
@@ -253,13 +251,7 @@ class Quoting(QuotingActivities):
     async def _read_ledger(self, options: QuotingOptions) -> _Ledger:
         account, found = options.account, _Ledger()
         async with self._pool.acquire() as connection:
-            control = await trading_control(connection, account)
-            if refusal := Standing(control.mode, control.armed, self._trouble()).refusal:
-                found.halted = refusal
-            elif control.halted:
-                found.halted = f"new entries are halted: {control.reason or 'no reason given'}"
-            elif stopped := await first_halted(connection, account, options.groups):
-                found.halted = f"entries of {stopped.subject} are halted"
+            found.halted = await why_halted(connection, account, options.groups, self._trouble())
             await _read_orders(connection, options, found)
             for row in await connection.fetch(_LOTS, account):
                 symbol, free = row["symbol"], row["remaining"] - row["claims"]
