@@ -44,5 +44,7 @@ class MethodLimits:
     def _new(self, method: str) -> RateLimiter:
         if method in _SECONDS or not method.startswith("private/"):
             return RateLimiter(_SECONDS.get(method, _PUBLIC) * self._share)
-        most = _TENTHS.get(method, _OTHERS)
-        return RateLimiter(10 * most * self._share, burst=max(1, int(most * self._share)))
+        most = _TENTHS.get(method, _OTHERS) * self._share
+        # Whole requests in each tenth of a second; where the share is less than one, one each so many tenths.
+        whole = max(1, int(most))
+        return RateLimiter(10 * min(most, whole), burst=whole)

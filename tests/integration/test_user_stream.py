@@ -32,7 +32,17 @@ from domain.messages import OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderRole, OrderType, Side, VenueStatus
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
-from exchange.port import Balance, Disconnected, Exchange, Gap, Heartbeat, MalformedMessage, OrderEvent, OrderRequest
+from exchange.port import (
+    Balance,
+    BalanceUpdate,
+    Disconnected,
+    Exchange,
+    Gap,
+    Heartbeat,
+    MalformedMessage,
+    OrderEvent,
+    OrderRequest,
+)
 from exchange.streams import ReconnectSettings
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, cut_connections, intent, open_books, until
@@ -42,6 +52,7 @@ from workflows.streams import UserStreamWorkflow
 OPTIONS = UserStreamOptions(
     lease=LeaseTerms(seconds=2.0, renew_seconds=0.5, wait_seconds=0.05),
     save_seconds=0.1,
+    balance_seconds=3600.0,  # no regular read may take the place of one that has a reason
     balance_after_fill_seconds=0.05,
     confirm_seconds=0.2,
 )
@@ -371,6 +382,16 @@ async def test_what_an_ended_order_gives_back_is_read(world: World) -> None:
         world.exchange.money = {"USD": Balance("USD", Decimal(1000), Decimal(0))}
         world.exchange.push_order(order("x-9", "other", status=VenueStatus.CANCELLED))
         await until(lambda: world.pool.fetchval("SELECT (available, hold) = (1000, 0) FROM balances"))
+
+
+async def test_a_change_of_balances_that_the_stream_tells_is_read_at_once(world: World) -> None:
+    """Where the venue tells it: a deposit is known without waiting for the next regular read."""
+    world.exchange.money = {"USD": Balance("USD", Decimal(900), Decimal(0))}
+    async with world.running():
+        await until(lambda: world.pool.fetchval("SELECT available = 900 FROM balances"))
+        world.exchange.money = {"USD": Balance("USD", Decimal(1000), Decimal(0))}
+        world.exchange.user_streams[-1].push(BalanceUpdate(world.exchange.money, datetime.now(UTC)))
+        await until(lambda: world.pool.fetchval("SELECT available = 1000 FROM balances"))
 
 
 async def test_an_outage_is_told_once_and_resolved(world: World) -> None:
