@@ -48,6 +48,7 @@ class FaultKind(StrEnum):
     REST_LAGGING = "lagging"  # lists, orders and balances are `delay` seconds old, at most from the fault's start
     REST_STRANGE = "strange_rows"  # done; the newest of several orders, fills or products lacks a required field
     REST_NULL_LIST = "null_list"  # done; an empty list in the answer is null
+    REST_TEXT_NUMBERS = "text_numbers"  # done; whole numbers in the answer are text, as in the venue's documents
     REST_CODE = "error_code"  # not done, answered with the venue's error code `status`
     REST_ACCEPTED_CODE = "accepted_error_code"  # done, then answered with the venue's error code `status`
     STREAM_DROP = "drop"  # the socket is reset when the next message is due
@@ -237,7 +238,7 @@ class FaultBook:
 REST_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("REST_"))
 MESSAGE_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("STREAM_")) - {FaultKind.STREAM_REFUSED}
 CONNECT_FAULTS = frozenset({FaultKind.STREAM_REFUSED})
-ANSWER_FAULTS = frozenset({FaultKind.REST_CODE, FaultKind.REST_ACCEPTED_CODE})
-"""Faults of a protocol whose answers have a code of their own beside the HTTP status."""
+ANSWER_FAULTS = frozenset({FaultKind.REST_CODE, FaultKind.REST_ACCEPTED_CODE, FaultKind.REST_TEXT_NUMBERS})
+"""Faults of a protocol whose answers are envelopes with a code of their own beside the HTTP status."""
 USER_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("USER_"))
 MARKET_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("MARKET_"))

@@ -104,6 +104,7 @@ class PaperExchange:
             self.venue.portfolio_id = store.portfolio_id(self.venue.portfolio_id)
         if kept is not None and kept.balances:
             self.venue.resume(kept)
+            self.wire.resume(kept.wire)
         self.venue.faults.start(time.monotonic())
         if self.venue.faults.holds(FaultKind.REST_LAGGING):
             self.venue.lag()

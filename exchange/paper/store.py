@@ -23,7 +23,7 @@ from exchange.paper.wallet import WalletBalance
 
 __all__ = ["LIVE", "MADE_UP", "Kept", "Store"]
 
-_TABLES = ("orders", "fills", "balances", "prices", "products", "account")
+_TABLES = ("orders", "fills", "balances", "prices", "products", "account", "wire")
 _VERSION = 1
 LIVE, MADE_UP = "live", "generated or recorded"
 """Kinds of prices."""
@@ -53,6 +53,8 @@ class Kept:
     balances: list[WalletBalance]
     prices: dict[str, Decimal]
     products: dict[str, dict[str, object]]
+    wire: list[dict[str, object]]
+    """What the venue's protocol keeps beside the engine."""
 
 
 class Store:
@@ -88,6 +90,7 @@ class Store:
                 balances=[WalletBalance(**_read(row)) for row in rows["balances"].values()],
                 prices={str(name): Decimal(row["last"]) for name, row in rows["prices"].items()},
                 products={str(name): dict(row) for name, row in rows["products"].items()},
+                wire=list(rows["wire"].values()),
             )
         except (sqlite3.Error, ValueError, TypeError, KeyError, ArithmeticError) as error:
             raise self._broken() from error
@@ -102,13 +105,15 @@ class Store:
         fills: Iterable[PaperFill],
         balances: Iterable[WalletBalance],
         prices: Mapping[str, Decimal],
+        wire: Mapping[str, object],
     ) -> None:
-        """Store the changes of one event."""
+        """Store the changes of one event; `wire` are rows of the venue's protocol by id."""
         self._file.execute("BEGIN")
         self._put("orders", ((order.order_id, _dump(order)) for order in orders))
         self._put("fills", ((fill.seq, _dump(fill)) for fill in fills))
         self._put("balances", ((balance.currency, _dump(balance)) for balance in balances))
         self._put("prices", ((name, orjson.dumps({"last": str(last)})) for name, last in prices.items()))
+        self._put("wire", ((key, orjson.dumps(row, default=str)) for key, row in wire.items()))
         self._file.execute("COMMIT")
 
     def portfolio_id(self, fresh: str) -> str:

@@ -94,6 +94,8 @@ class PaperVenue:
         self.portfolio_id = str(uuid.uuid4())
         """The account's own id; a store keeps it over restarts."""
         self._past: Past | None = None
+        self.unkept_rows: dict[str, dict[str, object]] = {}
+        """What the protocol has to store, by id."""
         self._unkept: dict[str, Order] = {}
         self._kept_fills = 0
         self._kept_balances: dict[str, tuple[Decimal, ...]] = {}
@@ -168,9 +170,10 @@ class PaperVenue:
         if time.monotonic() >= self._prices_due:
             self._prices_due = time.monotonic() + _PRICES_EVERY
             prices = {name: book.last for name, book in self.engine.books.items()}
-        if self._unkept or balances or fills or prices:
-            store.save(self._unkept.values(), fills, balances, prices)
+        if self._unkept or balances or fills or prices or self.unkept_rows:
+            store.save(self._unkept.values(), fills, balances, prices, self.unkept_rows)
         self._unkept.clear()
+        self.unkept_rows.clear()
         self._kept_fills += len(fills)
         self._kept_balances.update({row.currency: _figures(row) for row in balances})
 

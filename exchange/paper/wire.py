@@ -90,6 +90,10 @@ class Wire(ABC):
         """An execution as the venue's REST interface shows it, with its client order id."""
 
     @abstractmethod
+    def resume(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Restore what the protocol has stored (`PaperVenue.unkept_rows`)."""
+
+    @abstractmethod
     def settle(self) -> None:
         """Let what follows from the last event happen, before anybody hears of it."""
 

@@ -491,10 +491,25 @@ async def test_a_new_order_is_not_found_for_a_moment(client: SigningClient, cont
     assert (await detail(client, client_oid="first"))["status"] == "ACTIVE"
 
 
+async def test_answers_may_be_strange(client: SigningClient, control: PaperControl) -> None:
+    """The first of several rows lacks values, an empty list is null, whole numbers are text: each by a fault."""
+    await control.fault("strange_rows", "GET /public/get-tickers")
+    _, answer = await client.read("public/get-tickers")
+    assert [row["b"] is None for row in answer["result"]["data"]] == [True, False]
+    await control.fault("null_list", "POST /private/get-open-orders")
+    assert (await client.result("private/get-open-orders"))["data"] is None
+    await client.result(CREATE, order())
+    await control.fault("text_numbers", "POST /private/get-order-detail")
+    _, answer = await client.call(DETAIL, {"client_oid": "first"})
+    assert answer["code"] == "0"
+    assert answer["result"]["create_time"].isdecimal()
+    assert (await detail(client, client_oid="first"))["create_time"] == int(answer["result"]["create_time"])
+
+
 async def test_faults_of_other_protocols_are_refused(control: PaperControl) -> None:
     """A fault that this protocol can't have, and a scope that no method matches, are refused in a sentence."""
     from exchange.paper import ControlError
 
-    for kind, scope in (("no_price", "*"), ("strange_rows", "*"), ("slow", "POST /orders")):
+    for kind, scope in (("no_price", "*"), ("ahead", "ticker"), ("slow", "POST /orders")):
         with pytest.raises(ControlError, match="fault"):
             await control.fault(kind, scope)

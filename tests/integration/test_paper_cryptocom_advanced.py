@@ -1,7 +1,9 @@
 """The paper Crypto.com's advanced orders: triggers and OCO, by the mark price."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -306,6 +308,40 @@ async def test_a_single_trigger_is_cancelled_by_its_id(client: SigningClient) ->
     assert (await client.call("private/advanced/cancel-order", {"order_id": "1"}))[1]["code"] == 212
     await client.result("private/advanced/cancel-all-orders", {"instrument_name": CRO})
     await eventually(lambda: _is(client, "stop-2", "CANCELED"), within=10)
+
+
+async def test_advanced_orders_are_kept_over_a_restart(tmp_path: Path) -> None:
+    """A waiting stop still sells after a restart; legs that had only a receipt are made, a cancel takes effect."""
+    config = replace(CONFIG, data_folder=tmp_path, cancel_latency=3600.0)
+    sizes = {"quantity": "400"}
+    async with (
+        PaperExchange(config) as paper,
+        SigningClient(paper) as client,
+        PaperControl(paper.addresses()) as control,
+    ):
+        await control.set_price(CRO, "0.05000", "0.05001")
+        pair = [leg("LIMIT", **sizes, client_oid="a"), leg("STOP_LOSS", **sizes, client_oid="b")]
+        kept = (await client.result(OCO, {"order_list": pair}))["list_id"]
+        before = await statuses(client, kept, "ACTIVE", "PENDING")
+        await client.result(CREATE, leg("STOP_LOSS", client_oid="cancelled"))
+        await eventually(lambda: _is(client, "cancelled", "PENDING"), within=10)
+        await client.result("private/advanced/cancel-order", {"client_oid": "cancelled"})
+        await control.latency(accept=3600)
+        pair = [leg("LIMIT", **sizes, client_oid="c"), leg("STOP_LOSS", **sizes, client_oid="d")]
+        unstarted = (await client.result(OCO, {"order_list": pair}))["list_id"]
+        await statuses(client, unstarted, "NEW", "NEW")
+    async with (
+        PaperExchange(replace(CONFIG, data_folder=tmp_path)) as paper,
+        SigningClient(paper) as client,
+        PaperControl(paper.addresses()) as control,
+    ):
+        assert await statuses(client, kept, "ACTIVE", "PENDING") == before
+        await statuses(client, unstarted, "ACTIVE", "PENDING")
+        await eventually(lambda: _is(client, "cancelled", "CANCELED"), within=10)
+        await control.set_price(CRO, "0.03900", "0.03901")
+        await statuses(client, kept, "CANCELED", "FILLED")
+        await statuses(client, unstarted, "CANCELED", "FILLED")
+        assert (await control.balances())["CRO"]["total"] == 200
 
 
 @pytest.mark.parametrize("channel", ["user.advance.order", "user.advanced.order.CRO_USD"])

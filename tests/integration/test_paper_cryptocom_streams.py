@@ -349,6 +349,19 @@ async def _broken(session: SignedSession) -> bool:
     return session.broken == 1
 
 
+async def test_a_new_subscriber_may_hear_old_news_again(
+    paper: PaperExchange, client: SigningClient, control: PaperControl
+) -> None:
+    """By a fault the last executions are told once more after a subscription, the same in every field."""
+    placed = await client.result(CREATE, order())
+    await control.fill(placed["order_id"], 100)
+    await control.fault("replay")
+    async with SignedSession(paper.user_stream_url, client.key) as session:
+        await session.subscribe("user.trade")
+        told = await session.row("user.trade", lambda row: True)
+        assert [told] == (await client.result("private/get-trades"))["data"]
+
+
 async def test_a_restarting_server_says_so(paper: PaperExchange, control: PaperControl, client: SigningClient) -> None:
     """The control interface ends connections with 1013 (restarting), or refuses new ones."""
     async with SignedSession(paper.user_stream_url, client.key) as session:

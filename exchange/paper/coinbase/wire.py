@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from exchange.paper.coinbase import render
@@ -44,6 +44,9 @@ class CoinbaseWire(Wire):
     def products(config: PaperConfig) -> Mapping[str, PaperProduct]:
         """The bundled ones, or those of a file in the shape of `GET /products`."""
         return load(config.products_file) if config.products_file else bundled()
+
+    def resume(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Nothing: all is in the engine's orders."""
 
     def settle(self) -> None:
         """Nothing: stops and brackets are the engine's own."""

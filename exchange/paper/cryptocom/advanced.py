@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -19,6 +19,7 @@ from exchange.paper.cryptocom import render
 from exchange.paper.cryptocom.answers import Answered
 from exchange.paper.cryptocom.marks import PaperMarks
 from exchange.paper.cryptocom.placing import Asked
+from exchange.paper.errors import PaperError
 from exchange.paper.numbers import ZERO, plain
 from exchange.paper.orders import Order, Side, Status
 from exchange.paper.venue import PaperVenue
@@ -51,6 +52,8 @@ class AdvancedOrder:
     status: str = "NEW"
     exchange_order_id: str = ""
     reject_reason: int = 0
+    cancelling: bool = False
+    """A cancel was received, and has not taken effect yet."""
 
     @property
     def ended(self) -> bool:
@@ -90,6 +93,7 @@ class AdvancedBook:
         for number, order in enumerate(legs, 1):
             order.seq, order.list_id, order.leg = next(self._seq), list_id, number if oco else 0
             self.orders[order.order_id] = self._open[order.order_id] = order
+            self._keep(order)
         latency = self._venue.accept_latency
         self._venue.later(latency or 0.0, lambda: self._start(legs))
         return list_id
@@ -97,6 +101,9 @@ class AdvancedBook:
     def cancel(self, orders: Iterable[AdvancedOrder]) -> None:
         """Cancel orders, a moment later."""
         chosen = [order for order in orders if not order.ended]
+        for order in chosen:
+            order.cancelling = True
+            self._keep(order)
         latency = self._venue.cancel_latency
 
         def cancel() -> None:
@@ -225,6 +232,34 @@ class AdvancedBook:
         if order.ended:
             self._open.pop(order.order_id, None)
         self.updates.append(replace(order))
+        self._keep(order)
+
+    # -- over a restart ----------------------------------------------------------------------------------------------
+
+    def _keep(self, order: AdvancedOrder) -> None:
+        if self._venue.store is not None:
+            self._venue.unkept_rows[order.order_id] = asdict(order)
+
+    def resume(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Restore stored orders: those that waited for their start or their cancel get it now."""
+        for order in sorted(map(_restored, rows), key=lambda order: order.seq):
+            self.orders[order.order_id] = order
+            self._seq = itertools.count(order.seq + 1)
+            if order.exchange_order_id:
+                self._of_exchange[order.exchange_order_id] = order
+            if not order.ended:
+                self._open[order.order_id] = order
+        waiting: dict[str, list[AdvancedOrder]] = {}
+        for order in self.open():
+            placed = self._venue.engine.orders.get(order.exchange_order_id)
+            if placed is not None and render.status_of(placed) != order.status:
+                self.follow(placed)
+            if order.cancelling:
+                self._end(order, "CANCELED")
+            elif order.status == "NEW":
+                waiting.setdefault(order.list_id or order.order_id, []).append(order)
+        for legs in waiting.values():
+            self._start(legs)
 
     # -- how they are shown --------------------------------------------------------------------------------------------
 
@@ -235,7 +270,7 @@ class AdvancedBook:
         price = order.asked.price
         value = order.quantity * (price or order.ref_price or ZERO)
         return {
-            "account_id": render.ACCOUNT_ID,
+            "account_id": self._venue.portfolio_id,
             "order_id": order.order_id,
             "client_oid": order.client_oid,
             "order_type": order.kind,
@@ -273,6 +308,32 @@ class AdvancedBook:
     @staticmethod
     def _of_a_list(order: AdvancedOrder) -> Mapping[str, object]:
         return {"list_id": order.list_id, "contingency_type": "OCO", "leg_id": str(order.leg)}
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "side": Side,
+    **dict.fromkeys(("created", "updated"), datetime.fromisoformat),
+    **dict.fromkeys(("value", "price", "quantity", "ref_price"), Decimal),
+}
+
+
+def _restored(row: Mapping[str, object]) -> AdvancedOrder:
+    """A stored order. Raises `PaperError` if it can't be read."""
+    try:
+        values = _read(row)
+        asked = values.pop("asked")
+        if not isinstance(asked, Mapping):
+            raise TypeError(type(asked))
+        return AdvancedOrder(asked=Asked(**_read(asked)), **values)  # type: ignore[arg-type]
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        raise PaperError("STATE_BROKEN", "A stored advanced order can't be read; delete the state file.") from error
+
+
+def _read(row: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: _READERS[name](str(value)) if name in _READERS and value is not None else value
+        for name, value in row.items()
+    }
 
 
 def _reached(order: AdvancedOrder, mark: Decimal) -> bool:

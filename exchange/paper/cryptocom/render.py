@@ -17,11 +17,10 @@ from exchange.paper.products import PaperProduct
 from exchange.paper.wallet import WalletBalance
 
 __all__ = [
-    "ACCOUNT_ID", "USER_ID", "average", "balance", "fee_currency", "levels", "milliseconds", "nanoseconds", "order_row",
+    "USER_ID", "average", "balance", "fee_currency", "levels", "milliseconds", "nanoseconds", "order_row",
     "placed", "public_trade", "reason_of", "status_of", "time_in_force", "user_trade",
 ]  # fmt: skip
 
-ACCOUNT_ID = "a568bd0e-8060-3a00-8308-3fef726f5bd0"
 USER_ID = "a5f8b80d-3a59-5d0a-b6e6-8450c8ce1c13"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RATIO = Context(prec=16, rounding=ROUND_HALF_EVEN)
@@ -102,8 +101,8 @@ def fee_currency(order: Order, product: PaperProduct) -> str:
     return order.fee_currency or product.quote
 
 
-def order_row(order: Order, product: PaperProduct, last: Decimal) -> dict[str, object]:
-    """An order as `private/get-order-detail` shows it; `last` is the last price."""
+def order_row(order: Order, product: PaperProduct, last: Decimal, account: str) -> dict[str, object]:
+    """An order as `private/get-order-detail` shows it; `last` is the last price, `account` the account's id."""
     terms, budget = order.terms, order.terms.quote_size
     price = order.limit_price or last or product.price
     if budget is not None:
@@ -116,7 +115,7 @@ def order_row(order: Order, product: PaperProduct, last: Decimal) -> dict[str, o
     named = [*instructions] if isinstance(instructions, list) else []
     ended = {"maker_fee_rate": "0", "taker_fee_rate": "0", "ref_price_type": "NULL_VAL"} if not order.live else {}
     return {
-        "account_id": ACCOUNT_ID,
+        "account_id": account,
         "order_id": order.order_id,
         "client_oid": order.client_order_id,
         "order_type": "MARKET" if terms.kind is PaperOrderKind.MARKET else "LIMIT",
@@ -144,11 +143,11 @@ def order_row(order: Order, product: PaperProduct, last: Decimal) -> dict[str, o
     }
 
 
-def user_trade(fill: PaperFill, product: PaperProduct) -> dict[str, object]:
+def user_trade(fill: PaperFill, product: PaperProduct, account: str) -> dict[str, object]:
     """An execution as `private/get-trades` and `user.trade` show it; `fees` are negative where they are charged."""
     stamp = str(nanoseconds(fill.time, fill.seq))
     return {
-        "account_id": ACCOUNT_ID,
+        "account_id": account,
         "event_date": fill.time.date().isoformat(),
         "journal_type": "TRADING",
         "traded_quantity": placed(fill.size, product.base_increment),

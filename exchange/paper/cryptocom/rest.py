@@ -13,6 +13,7 @@ from exchange.paper.cryptocom.answers import CODES, Answered, envelope
 from exchange.paper.cryptocom.methods import Methods
 from exchange.paper.cryptocom.requests import MethodCall
 from exchange.paper.cryptocom.signing import PaperSecret
+from exchange.paper.cryptocom.spoiling import SPOILT
 from exchange.paper.faults import Fault, FaultKind
 from exchange.paper.rest_server import RestServer
 
@@ -60,8 +61,11 @@ class MethodRest(RestServer):
         return self._coded(fault, request, raw)
 
     def spoilt(self, fault: Fault, request: web.Request, body: bytes) -> web.Response | None:
-        """An error code although it was done."""
-        return self._coded(fault, request, body) if fault.kind is FaultKind.REST_ACCEPTED_CODE else None
+        """An error code although it was done, or a strange answer."""
+        if fault.kind is FaultKind.REST_ACCEPTED_CODE:
+            return self._coded(fault, request, body)
+        spoil = SPOILT.get(fault.kind)
+        return None if spoil is None else web.Response(body=spoil(body), content_type="application/json")
 
     def _coded(self, fault: Fault, request: web.Request, raw: bytes) -> web.Response:
         code = fault.status if fault.status in CODES else 50001

@@ -16,10 +16,10 @@ from exchange.paper.cryptocom.placing import Asked, read_order
 from exchange.paper.cryptocom.requests import MethodCall, amount, text
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import rfc3339
-from exchange.paper.orders import Order, Side, Status, read_terms
+from exchange.paper.orders import Order, PaperFill, Side, Status, read_terms
 from exchange.paper.venue import PaperVenue
 
-__all__ = ["TradingCalls", "of_list", "row_of"]
+__all__ = ["TradingCalls", "of_list", "row_of", "trade_of"]
 
 _MOST_ROWS = 100
 _MOST_IN_LIST = 10
@@ -257,7 +257,7 @@ class TradingCalls:
         rows = []
         for fill in reversed(self._venue.account(call.lag).fills):
             if name in (None, fill.product_id) and start <= render.nanoseconds(fill.time, fill.seq) < end:
-                rows.append(render.user_trade(fill, self._engine.books[fill.product_id].product))
+                rows.append(trade_of(self._venue, fill))
             if len(rows) == count:
                 break
         return {"data": rows}
@@ -281,7 +281,12 @@ def of_list(order: Order) -> bool:
 def row_of(venue: PaperVenue, order: Order) -> dict[str, object]:
     """An order as REST shows it."""
     book = venue.engine.books[order.product_id]
-    return render.order_row(order, book.product, book.last)
+    return render.order_row(order, book.product, book.last, venue.portfolio_id)
+
+
+def trade_of(venue: PaperVenue, fill: PaperFill) -> dict[str, object]:
+    """An execution as REST and the user stream show it."""
+    return render.user_trade(fill, venue.engine.books[fill.product_id].product, venue.portfolio_id)
 
 
 def _receipt(order: Order) -> dict[str, object]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
@@ -22,8 +23,9 @@ from exchange.paper.cryptocom.market_channels import MARKET_BASES, MarketChannel
 from exchange.paper.cryptocom.methods import Methods
 from exchange.paper.cryptocom.requests import MethodCall
 from exchange.paper.cryptocom.rest import checked_nonce
-from exchange.paper.cryptocom.rest_orders import of_list, row_of
+from exchange.paper.cryptocom.rest_orders import of_list, row_of, trade_of
 from exchange.paper.cryptocom.signing import PaperSecret
+from exchange.paper.faults import FaultKind
 from exchange.paper.orders import Order
 from exchange.paper.sockets import SocketServer
 
@@ -39,6 +41,7 @@ _NONCE_MS = 60_000
 _SCOPES = ("ACCOUNT", "CONNECTION")
 _BOOK_CHECK = 0.01
 _EXPIRY_CHECK = 0.05
+_REPLAYED = 50
 
 
 class SessionServer(SocketServer[PaperSession]):
@@ -52,6 +55,7 @@ class SessionServer(SocketServer[PaperSession]):
         self._beats = itertools.count(int(time.time() * 1000))
         self._told_fills = 0
         self._told_balances: list[tuple[object, ...]] = []
+        self._told_rows: deque[tuple[str, str, dict[str, object]]] = deque(maxlen=_REPLAYED)
         self.show_legs = True
         """Whether the orders of advanced orders are told on user.order, too: the venue's documents don't say."""
 
@@ -203,6 +207,16 @@ class SessionServer(SocketServer[PaperSession]):
             connection.acknowledge(request_id, name)
         else:
             connection.push(subscription, present, request_id=request_id, channel=name)
+        self._replay(connection, subscription)
+
+    def _replay(self, connection: PaperSession, subscription: ChannelSubscription) -> None:
+        """Under a fault, tell a new subscriber the last rows of its channel again."""
+        faults, replayed = self._venue.faults, frozenset({FaultKind.USER_REPLAY})
+        if not self._told_rows or not faults or faults.strike(replayed, "user", time.monotonic()) is None:
+            return
+        for base, instrument, row in list(self._told_rows):
+            if base == subscription.base and subscription.instrument in ("", instrument):
+                connection.push(subscription, [row], account_id=self._venue.portfolio_id)
 
     def _present(self, subscription: ChannelSubscription) -> list[dict[str, object]] | None:
         """What a new subscriber gets first: all open orders, the balances; None where there is nothing."""
@@ -237,20 +251,18 @@ class SessionServer(SocketServer[PaperSession]):
         changed = [order for order in venue.take_updates() if self.show_legs or not of_list(order)]
         rejected, orders.rejects = orders.rejects, []
         for order in [*rejected, *changed]:
-            self._tell("user.order", order.product_id, lambda order=order: self._told(order))  # type: ignore[misc]
+            self._tell("user.order", order.product_id, self._told(order))
         fills, self._told_fills = venue.engine.fills[self._told_fills :], len(venue.engine.fills)
         for fill in fills:
-            product = venue.engine.books[fill.product_id].product
-            row = render.user_trade(fill, product)
-            self._tell("user.trade", fill.product_id, lambda row=row: row)  # type: ignore[misc]
+            self._tell("user.trade", fill.product_id, trade_of(venue, fill))
         updates, advanced.updates = advanced.updates, []
         for update in updates:
             for base in _ADVANCED:
-                self._tell(base, update.asked.instrument, lambda update=update: advanced.row(update))  # type: ignore[misc]
+                self._tell(base, update.asked.instrument, advanced.row(update))
         balances = self._balances()
         if balances != self._told_balances:
             self._told_balances = balances
-            self._tell("user.balance", "", self._methods.account.balance_now)
+            self._tell("user.balance", "", self._methods.account.balance_now())
         self._market.publish(self._connections)
         if venue.config.step:
             self._books()
@@ -269,12 +281,13 @@ class SessionServer(SocketServer[PaperSession]):
             "transaction_time_ns": str(render.nanoseconds(at, order.seq)),
         }
 
-    def _tell(self, base: str, instrument: str, row: Callable[[], dict[str, object]]) -> None:
+    def _tell(self, base: str, instrument: str, told: dict[str, object]) -> None:
+        self._told_rows.append((base, instrument, told))
         for connection in list(self._connections):
             for name in (base, f"{base}.{instrument}"):
                 subscription = connection.channels.get(name)
                 if subscription is not None:
-                    connection.push(subscription, [row()], account_id=render.ACCOUNT_ID)
+                    connection.push(subscription, [told], account_id=self._venue.portfolio_id)
 
     def _balances(self) -> list[tuple[object, ...]]:
         return [(row.currency, row.total, row.hold) for row in self._venue.engine.wallet.all()]

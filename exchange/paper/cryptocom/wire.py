@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from exchange.paper.config import PaperConfig
-from exchange.paper.cryptocom import render
 from exchange.paper.cryptocom.instruments import bundled_instruments, load_instruments
 from exchange.paper.cryptocom.methods import Methods, new_ids
 from exchange.paper.cryptocom.rest import PREFIX, MethodRest
-from exchange.paper.cryptocom.rest_orders import row_of
+from exchange.paper.cryptocom.rest_orders import row_of, trade_of
 from exchange.paper.cryptocom.signing import PaperSecret
 from exchange.paper.cryptocom.stream import SENT_BASES, SessionServer
 from exchange.paper.errors import ApiError
@@ -33,12 +32,7 @@ class CryptocomWire(Wire):
 
     stream_prefix = PREFIX
     channels = SENT_BASES
-    impossible = USER_FAULTS | {
-        FaultKind.REST_STRANGE,
-        FaultKind.REST_NULL_LIST,
-        FaultKind.STREAM_AHEAD,
-        FaultKind.STREAM_BEHIND,
-    }
+    impossible = (USER_FAULTS - {FaultKind.USER_REPLAY}) | {FaultKind.STREAM_AHEAD, FaultKind.STREAM_BEHIND}
     request_advice = f"use METHOD /name of a method below {PREFIX}, such as POST /private/create-order, or a pattern"
 
     def __init__(self, venue: PaperVenue, folder: Path) -> None:
@@ -62,6 +56,10 @@ class CryptocomWire(Wire):
         """The bundled ones, or those of a file in the shape of `public/get-instruments`."""
         return load_instruments(config.products_file) if config.products_file else bundled_instruments()
 
+    def resume(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Restore the advanced orders."""
+        self.methods.advanced.resume(rows)
+
     def settle(self) -> None:
         """Trigger what the mark prices have reached."""
         while self.methods.advanced.trigger():
@@ -73,7 +71,7 @@ class CryptocomWire(Wire):
 
     def fill(self, fill: PaperFill) -> Mapping[str, object]:
         """As `private/get-trades`."""
-        return render.user_trade(fill, self._venue.engine.books[fill.product_id].product)
+        return trade_of(self._venue, fill)
 
     def controls(self) -> Mapping[str, Callable[[Mapping[str, object]], object]]:
         """`/mark` sets a mark price apart, `/advanced` shows advanced orders, `/legs` whether user.order has them."""
