@@ -326,7 +326,9 @@ def _restored(row: Mapping[str, object]) -> AdvancedOrder:
             raise TypeError(type(asked))
         return AdvancedOrder(asked=Asked(**_read(asked)), **values)  # type: ignore[arg-type]
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-        raise PaperError("STATE_BROKEN", "A stored advanced order can't be read; delete the state file.") from error
+        raise PaperError(
+            "STATE_BROKEN", "A stored advanced order can't be read: delete the state file to start afresh."
+        ) from error
 
 
 def _read(row: Mapping[str, object]) -> dict[str, object]:
