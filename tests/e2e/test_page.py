@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
+import re
 from collections.abc import AsyncIterator
-from decimal import Decimal
+from dataclasses import replace
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Route, expect
 
-from tests.support.api import PASSWORD
+from cli.api_hands import hands_of
+from tests.support.api import PASSWORD, TRADER
 from tests.support.intents import limit_buy, market_buy
 from tests.support.page import NEEDS_BROWSER, PageDesk, page_desk
 from tests.support.waiting import SLACK, eventually
@@ -37,6 +44,28 @@ async def resting(desk: PageDesk, price: str, size: str = "0.002") -> str:
 def grouped(text: str) -> str:
     """A number in the page's notation."""
     return f"{Decimal(text).normalize():,f}".replace("-", "−")
+
+
+def cents(text: str) -> str:
+    """Dollars in the page's notation: to the cent, below half a cent two digits that count."""
+    value = Decimal(text)
+    shown = value.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP)
+    if value and not shown:
+        shown = value.quantize(Decimal(1).scaleb(value.adjusted() - 1), rounding=ROUND_HALF_UP).normalize()
+    return f"{shown:,f}"
+
+
+def percent(text: str) -> str:
+    """A fraction as the page shows a gain or a loss."""
+    value = (Decimal(text) * 100).quantize(Decimal("0.01"), rounding=ROUND_HALF_UP)
+    return f"{'−' if value < 0 else '+' if value > 0 else ''}{abs(value)} %"
+
+
+def seconds(given: float) -> str:
+    """A length of time below an hour as the page shows it."""
+    if given < 10:
+        return f"{given:.2f} s" if given < 1 else f"{given:.1f} s"
+    return f"{int(given)} s" if given < 60 else f"{int(given / 60)} min"
 
 
 async def test_open_orders_are_the_apis_row_by_row(desk: PageDesk) -> None:
@@ -83,6 +112,187 @@ async def test_a_new_order_comes_by_itself_and_is_cancelled(desk: PageDesk) -> N
     await expect(seen.cell(key, "status_source")).to_have_text(row["status_source"].replace("_", " ").lower())
     assert await seen.keys() == [row["order_key"] for row in await desk.rows("/api/executed-orders")]
     seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_executed_orders_are_the_apis_row_by_row(desk: PageDesk) -> None:
+    """However an order has ended, its row has the API's values in every column, and the rows have the API's order."""
+    cancelled = await resting(desk, "39500.25", "0.0031")
+    trade = await desk.system.start(market_buy(desk.system.account, "0.0123"))
+    await trade.until_protected()
+    refused = await desk.system.start(limit_buy(desk.system.account, "0.00000001", "40000"))
+    await refused.result()
+    async with desk.api.program(TRADER) as trader:
+        for path in (f"orders/{cancelled}/cancel", f"trades/{trade.key}/close"):
+            headers = {"Idempotency-Key": path.replace("/", "-")}
+            answer = await trader.post(f"/api/{path}", json={}, headers=headers)
+            assert answer.status_code == 200, answer.text
+    await trade.result()
+
+    async def ended() -> list[dict[str, Any]] | None:
+        rows = await desk.rows("/api/executed-orders")
+        return rows if {cancelled, trade.key, refused.key} <= {row["order_key"] for row in rows} else None
+
+    rows = await eventually(ended, what="all three have ended")
+    assert {"FILLED", "CANCELLED"} < {row["public_state"] for row in rows}
+    seen = await desk.open(path="#/executed-orders", width=2000, height=1600)
+    await seen.row(rows[0]["order_key"]).wait_for()
+    assert await seen.keys() == [row["order_key"] for row in rows]
+    for row in rows[:8]:
+        for column, text in executed_texts(row).items():
+            await expect(seen.cell(row["order_key"], column), column).to_have_text(text)
+    seen.assert_clean()
+    await seen.context.close()
+
+
+def executed_texts(row: dict[str, Any]) -> dict[str, str]:
+    """What each column of Executed Orders shows of a row."""
+
+    def words(text: str | None) -> str:
+        return text.replace("_", " ").lower() if text else "–"
+
+    def at(name: str) -> datetime | None:
+        return datetime.fromisoformat(row[name]) if row[name] else None
+
+    currency = row["symbol"].partition("-")[2]
+    ended, placed, filled = at("ended_at"), at("placed_at"), at("last_fill_at")
+    assert ended is not None
+    took = None if placed is None or filled is None else max((filled - placed).total_seconds(), 0)
+    result = row["achieved_net"]
+    trade = (row["order_key"] if row["trade_state"] else None) if row["role"] == "ENTRY" else row["entry_key"]
+    size = f"{cents(row['quote_size'])} {currency}" if row["base_size"] is None else grouped(row["base_size"])
+    return {
+        "ended": ended.strftime("%H:%M:%S"),
+        "key": row["order_key"][:8],
+        "symbol": row["symbol"],
+        "side": row["side"],
+        "role": row["kind"],
+        "type": words(row["order_type"]) + (" post" if row["post_only"] else ""),
+        "filled": grouped(row["filled_size"]),
+        "size": size,
+        "average": "–" if row["average_price"] is None else grouped(row["average_price"]),
+        "fees": cents(row["fees"]),
+        "status": row["public_state"].replace("_", " "),
+        "status_source": words(row["status_source"]),
+        "reason": words(row["exit_reason"] or row["gate"] or row["refusal"] or row["sentence"]),
+        "result": "–" if result is None else percent(result),
+        "trigger": row["trigger"] or "–",
+        "trade": trade[:8] if trade else "–",
+        "took": "–" if took is None else seconds(took),
+    }
+
+
+async def test_the_csv_of_what_is_filtered_is_downloaded(desk: PageDesk) -> None:
+    """A click on CSV saves a file with all rows that the chips leave, in the API's order and with its values."""
+    await (await desk.system.start(limit_buy(desk.system.account, "0.00000001", "40000"))).result()
+    cancelled = await resting(desk, "39400")
+    async with desk.api.program(TRADER) as trader:
+        await trader.post(f"/api/orders/{cancelled}/cancel", json={}, headers={"Idempotency-Key": "csv-of-cancelled"})
+    seen = await desk.open(path="#/executed-orders?state=CANCELLED")
+    await seen.row(cancelled).wait_for()
+    async with seen.page.expect_download() as download:
+        await seen.page.get_by_role("link", name="CSV").click()
+    file = await download.value
+    assert file.suggested_filename == "executed-orders.csv"
+    text = await asyncio.to_thread((await file.path()).read_text, encoding="utf-8")
+    saved = list(csv.DictReader(io.StringIO(text)))
+    rows = await desk.rows("/api/executed-orders", state="CANCELLED")
+    assert [row["order_key"] for row in saved] == [row["order_key"] for row in rows]
+    assert {row["public_state"] for row in saved} == {"CANCELLED"}
+    for name in ("symbol", "limit_price", "base_size", "ended_at", "status_source"):
+        assert [row[name] for row in saved] == [row[name] or "" for row in rows]
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_live_has_a_red_frame_and_wants_the_accounts_name(desk: PageDesk) -> None:
+    """In live mode the page says so in red, and flatten and resume want the account's name: their word is not enough,
+    neither for the page nor for the API.
+    """
+    key = await resting(desk, "37500")
+    hands = replace(hands_of(desk.system.settings, desk.system.pool), live=True)
+    async with desk.also(hands, mode="live") as live:
+        seen = await live.open()
+        await expect(seen.page.locator(".badge.live")).to_have_text("LIVE")
+        frame = await seen.page.locator(".shell").evaluate(
+            "shell => [getComputedStyle(shell).borderTopWidth, getComputedStyle(shell).borderTopColor]"
+        )
+        red = await seen.page.locator(".badge.live").evaluate("badge => getComputedStyle(badge).color")
+        assert frame == ["3px", red]
+        await seen.row(key).wait_for()
+        await seen.page.get_by_role("button", name="Flatten", exact=True).click()
+        dialog = seen.page.get_by_role("dialog")
+        button = dialog.get_by_role("button", name="Flatten", exact=True)
+        await dialog.locator('input[name="confirm"]').fill("flatten")
+        await expect(button).to_be_disabled()
+        await expect(dialog).to_contain_text(desk.system.account)
+        async with live.api.program(TRADER) as trader:
+            refused = await trader.post(
+                "/api/flatten", json={"confirm": "flatten"}, headers={"Idempotency-Key": "live-by-its-word"}
+            )
+            assert (refused.status_code, refused.json()["code"]) == (422, "NOT_CONFIRMED")
+        assert key in {row["order_key"] for row in await desk.rows("/api/open-orders")}
+        await seen.confirm("Flatten", word=desk.system.account)
+        await expect(seen.row(key)).to_have_count(0)
+        seen.assert_clean()
+        await seen.context.close()
+    paper = await desk.open()
+    await expect(paper.page.locator(".badge.live")).to_have_count(0)
+    assert await paper.page.locator(".shell").evaluate("shell => getComputedStyle(shell).borderTopWidth") == "0px"
+    await paper.context.close()
+
+
+async def test_a_size_is_shown_whole_or_rounded_with_all_its_digits_in_the_tooltip(desk: PageDesk) -> None:
+    """No size is cut: with more digits than fit it is rounded, and the tooltip has all of them, in every list."""
+    sizes = {
+        "0.00226803": "0.00226803",
+        "0.002268031234567891": "0.00226803",
+        "1234567.891234567891": "1,234,567.89",
+        "0.000000001234": "0.0000000012",
+        "98765432.1": "98,765,432.1",
+    }
+    await resting(desk, "33500")
+    order = (await desk.rows("/api/open-orders"))[0]
+    trade = await desk.system.start(market_buy(desk.system.account))
+    await trade.until_protected()
+    held = next(row for row in await desk.rows("/api/trades") if row["entry_key"] == trade.key)
+    seen = await desk.open(logged_in=False, width=2000)
+
+    def given(row: dict[str, Any], key: str, *names: str) -> dict[str, Any]:
+        rows = [row | {key: f"{number:032d}", **dict.fromkeys(names, size)} for number, size in enumerate(sizes)]
+        return {"items": rows, "next_cursor": None}
+
+    ended = order | {"public_state": "FILLED", "ended_at": order["received_at"]}
+    closed = held | {"state": "CLOSED", "closed_at": held["opened_at"]}
+    answers = {
+        "open-orders": given(order, "order_key", "base_size"),
+        "executed-orders": given(ended, "order_key", "base_size", "filled_size"),
+        "trades?state=closed": given(closed, "entry_key", "entry_size"),
+        "trades?state=open": given(held, "entry_key", "remaining"),
+    }
+
+    async def give(route: Route) -> None:
+        found = next(answer for path, answer in answers.items() if f"/api/{path}" in route.request.url)
+        await route.fulfill(json=found)
+
+    for path in answers:
+        await seen.page.route(re.compile(re.escape(f"/api/{path}")), give)
+    await seen.page.goto(f"{desk.api.origin}/login?token={desk.api.link.token}")
+    await seen.page.locator(".shell").wait_for()
+    for path, columns in {
+        "#/": ["size"],
+        "#/executed-orders": ["size", "filled"],
+        "#/trades": ["size"],
+        "#/trades?list=closed": ["size"],
+    }.items():
+        await seen.page.goto(f"{desk.api.origin}/{path}")
+        for number, (size, shown) in enumerate(sizes.items()):
+            for column in columns:
+                cell = seen.cell(f"{number:032d}", column)
+                await expect(cell, path).to_have_text(shown)
+                await expect(cell, path).to_have_attribute("title", grouped(size))
+                wide, room = await cell.evaluate("cell => [cell.scrollWidth, cell.clientWidth]")
+                assert wide <= room, (path, size)
     await seen.context.close()
 
 

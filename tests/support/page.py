@@ -30,7 +30,7 @@ from cli.api_sources import sources_of
 from tests.support.api import PASSWORD, VIEWER, Api, api_on
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.waiting import SLACK
-from web.api.actions import action_routes
+from web.api.actions import Hands, action_routes
 from web.api.page import page_routes, read_page
 from web.api.reads import read_routes
 from web.api.sessions import Sessions
@@ -133,6 +133,19 @@ class PageDesk:
         if logged_in:
             await page.locator(".shell").wait_for()
         return seen
+
+    @contextlib.asynccontextmanager
+    async def also(self, hands: Hands, *, mode: str) -> AsyncIterator[PageDesk]:
+        """The same system with another API, that acts by `hands` and says that this is its mode."""
+        sessions, system = Sessions(43_200, 3600), self.system
+        sources = sources_of(system.settings, system.pool, lambda: system.parts.live.policy)
+        streams = Streams(sources, sessions, look_s=0.25)
+        routers = [read_routes(sources), action_routes(hands), stream_routes(streams)]
+        page = await page_of_libraries()
+        async with api_on(
+            routers=routers, sessions=sessions, account=system.account, stop=streams.stop, page=page, mode=mode
+        ) as api:
+            yield PageDesk(system, api, streams, self.browser)
 
     async def price(self, bid: str, *, symbol: str = "BTC-USD") -> None:
         """Move the market, and keep the price as the role strategy does, which doesn't run here."""

@@ -46,9 +46,15 @@ export function quantity(text) {
   return text === null || text === undefined ? NONE : grouped(trimmed(text));
 }
 
-/** A size where there is little room: 9 digits that count. The exact one belongs in the tooltip. @param {Text} text */
+/**
+ * A size in a table: at most 9 digits that count and 8 places, as products have at most; a tiny one keeps two digits. The
+ * exact one belongs in the tooltip.
+ * @param {Text} text
+ */
 export function size(text) {
-  return text === null || text === undefined ? NONE : grouped(significant(text, 9));
+  if (text === null || text === undefined) return NONE;
+  const out = significant(text, 9, 8);
+  return grouped(signOf(out) === 0 && signOf(text) !== 0 ? significant(text, 2) : out);
 }
 
 /**
@@ -60,11 +66,14 @@ export function percent(text, { places = 2, signed = false } = {}) {
   return `${grouped(rounded(multiply(text, "100"), places, true), signed)} %`;
 }
 
-/** Rounded to so many digits that count, never before the point. @param {string} text @param {number} digits */
-export function significant(text, digits) {
+/**
+ * Rounded to so many digits that count, never before the point, and to `most` places at most.
+ * @param {string} text @param {number} digits @param {number} [most]
+ */
+export function significant(text, digits, most = Infinity) {
   const [whole, fraction = ""] = text.replace("-", "").split(".");
   const before = /^0*$/.test(whole) ? -(/^0*/.exec(fraction)?.[0].length ?? 0) : whole.replace(/^0+/, "").length;
-  return rounded(text, Math.max(digits - before, 0));
+  return rounded(text, Math.min(Math.max(digits - before, 0), most));
 }
 
 /** The class that colours a gain or a loss: "up", "down" or "" for none. @param {Text} text */

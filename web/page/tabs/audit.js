@@ -3,7 +3,7 @@
  * incidents, what people did, changed settings.
  */
 
-import { NONE, price, quantity, words } from "../format.js";
+import { money, NONE, price, quantity, size, words } from "../format.js";
 import { html } from "../html.js";
 import { useList } from "../list.js";
 import { Chips, OrderKey, Side, Time, TradeKey } from "../parts.js";
@@ -32,8 +32,13 @@ function reasonOf(row) {
 
 /** @param {any} row */
 function sizeOf(row) {
-  if (row.size !== null) return quantity(row.size);
-  return row.quote_size === null ? NONE : `${quantity(row.quote_size)} ${row.symbol?.split("-")[1] ?? ""}`;
+  if (row.size !== null) return size(row.size);
+  return row.quote_size === null ? NONE : money(row.quote_size, { currency: row.symbol?.split("-")[1], unit: true });
+}
+
+/** All digits of it. @param {any} row */
+function wholeSizeOf(row) {
+  return row.size === null ? `${quantity(row.quote_size)} ${row.symbol?.split("-")[1] ?? ""}` : quantity(row.size);
 }
 
 /** @type {Record<string, string>} */
@@ -56,7 +61,7 @@ const COLUMNS = [
   { id: "order", title: "Order", width: 80, card: "main", value: (row) => row.order_key, cell: (row) => (row.order_key ? html`<${OrderKey} id=${row.order_key} />` : NONE) },
   { id: "trade", title: "Trade", width: 80, hidden: true, value: (row) => row.trade_key, cell: (row) => html`<${TradeKey} id=${row.trade_key} />` },
   { id: "price", title: "Price", width: 96, right: true, value: (row) => number(row.price), cell: (row) => price(row.price) },
-  { id: "size", title: "Size", width: 110, right: true, value: (row) => number(row.size), cell: sizeOf },
+  { id: "size", title: "Size", width: 112, right: true, value: (row) => number(row.size), cell: sizeOf, cellTip: wholeSizeOf },
   { id: "reason", title: "Reason", tip: "The gate or the reason, with the numbers that were compared", width: 320, grow: true, card: "main", value: reasonOf, cell: reasonOf, cellTip: reasonOf },
   { id: "status_source", title: "Source of status", width: 110, tip: "How an order's end was learned", value: (row) => row.status_source, cell: (row) => words(row.status_source) },
   { id: "told", title: "Told", width: 80, tip: "Messages that were sent, and to how many targets", cell: (row) => (row.about === "incident" ? toldOf(row) : NONE) },

@@ -8,7 +8,7 @@ import { Chips, OrderKey, Side, State, Time, TradeKey, Workflow } from "../parts
 import { openOrder, route } from "../route.js";
 import { ended } from "../state.js";
 import { number, Table } from "../table.js";
-import { KINDS, roleOf, SIDES, sizeOf, tradeOf } from "./open_orders.js";
+import { KINDS, roleOf, SIDES, sizeOf, tradeOf, wholeSizeOf } from "./open_orders.js";
 
 /** @typedef {import("../types.d.ts").OrderRow} OrderRow */
 /** @typedef {import("../table.js").Column<OrderRow>} Column */
@@ -43,8 +43,8 @@ const COLUMNS = [
   { id: "role", title: "Role", width: 68, card: "head", value: roleOf, cell: roleOf },
   { id: "type", title: "Type", width: 62, value: (row) => row.order_type, cell: (row) => words(row.order_type) + (row.post_only ? " post" : "") },
   { id: "filled", title: "Filled", width: 96, right: true, card: "main", value: (row) => number(row.filled_size), cell: (row) => size(row.filled_size), cellTip: (row) => quantity(row.filled_size) },
-  { id: "size", title: "of", width: 84, right: true, tip: "The size that was asked for", value: (row) => number(row.base_size), cell: sizeOf, cellTip: (row) => quantity(row.base_size ?? row.quote_size) },
-  { id: "average", title: "Average", width: 84, right: true, card: "main", tip: "The average price of its fills", value: (row) => number(row.average_price), cell: (row) => price(row.average_price) },
+  { id: "size", title: "of", width: 112, right: true, tip: "The size that was asked for", value: (row) => number(row.base_size), cell: sizeOf, cellTip: wholeSizeOf },
+  { id: "average", title: "Average", width: 100, right: true, card: "main", tip: "The average price of its fills", value: (row) => number(row.average_price), cell: (row) => price(row.average_price) },
   { id: "fees", title: "Fees", width: 56, right: true, value: (row) => number(row.fees), cell: (row) => money(row.fees, { currency: quoteOf(row) }) },
   { id: "status", title: "Status", width: 84, card: "head", value: (row) => row.public_state, cell: (row) => html`<${State} state=${row.public_state} />` },
   { id: "status_source", title: "Learned by", width: 84, tip: "How the order's end was learned", value: (row) => row.status_source, cell: (row) => words(row.status_source) },

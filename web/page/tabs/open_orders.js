@@ -1,7 +1,7 @@
 /** Open Orders: every order that has not ended: entries, exits, protection, quotes, and orders placed elsewhere. */
 
 import { cancelOrder } from "../actions.js";
-import { NONE, percent, price, quantity, size, words } from "../format.js";
+import { money, NONE, percent, price, quantity, size, words } from "../format.js";
 import { html, useMemo } from "../html.js";
 import { Age, Chips, OrderKey, Side, State, TradeKey, Workflow } from "../parts.js";
 import { openOrder, route } from "../route.js";
@@ -42,7 +42,12 @@ export function tradeOf(row) {
 /** The size that was asked for; of a buy by amount, the amount. @param {OrderRow} row */
 export function sizeOf(row) {
   if (row.base_size !== null) return size(row.base_size);
-  return row.quote_size === null ? NONE : `${quantity(row.quote_size)} ${row.symbol.split("-")[1] ?? ""}`;
+  return row.quote_size === null ? NONE : money(row.quote_size, { currency: row.symbol.split("-")[1], unit: true });
+}
+
+/** All digits of it, for the tooltip. @param {OrderRow} row */
+export function wholeSizeOf(row) {
+  return row.base_size === null ? `${quantity(row.quote_size)} ${row.symbol.split("-")[1] ?? ""}` : quantity(row.base_size);
 }
 
 /** What this table shows of a state: UNKNOWN is NEW to the outside, and marked here. @param {OrderRow} row */
@@ -62,8 +67,8 @@ const COLUMNS = [
   { id: "side", title: "Side", width: 40, card: "head", value: (row) => row.side, cell: (row) => html`<${Side} side=${row.side} />` },
   { id: "role", title: "Role", width: 68, card: "head", tip: "SL, TP and OCO rest at the exchange and protect a trade", value: roleOf, cell: roleOf },
   { id: "type", title: "Type", width: 62, value: (row) => row.order_type, cell: (row) => words(row.order_type) + (row.post_only ? " post" : "") },
-  { id: "limit", title: "Limit", width: 84, right: true, card: "main", value: (row) => number(row.limit_price), cell: (row) => price(row.limit_price) },
-  { id: "size", title: "Size", width: 96, right: true, card: "main", value: (row) => number(row.base_size), cell: sizeOf, cellTip: (row) => quantity(row.base_size) },
+  { id: "limit", title: "Limit", width: 100, right: true, card: "main", value: (row) => number(row.limit_price), cell: (row) => price(row.limit_price) },
+  { id: "size", title: "Size", width: 112, right: true, card: "main", value: (row) => number(row.base_size), cell: sizeOf, cellTip: wholeSizeOf },
   {
     id: "filled", title: "Filled", width: 56, right: true, card: "main",
     value: (row) => number(row.filled_fraction),

@@ -3,7 +3,7 @@
 import { closeTrade } from "../actions.js";
 import { address } from "../api.js";
 import { Bars, Drawdown, Equity } from "../figures.js";
-import { between, grouped, money, NONE, percent, price, quantity, tone, words } from "../format.js";
+import { between, grouped, money, NONE, percent, price, quantity, size, tone, words } from "../format.js";
 import { rounded } from "../decimal.js";
 import { html, useMemo } from "../html.js";
 import { useList } from "../list.js";
@@ -117,7 +117,7 @@ const OPEN = [
   { id: "symbol", title: "Symbol", width: 96, card: "head", value: (row) => row.symbol, cell: (row) => row.symbol },
   { id: "state", title: "State", width: 104, card: "head", value: (row) => row.state, cell: (row) => html`<${State} state=${row.state} />` },
   { id: "held", title: "Held", width: 76, right: true, value: (row) => -Date.parse(row.opened_at), cell: (row) => html`<${Age} at=${row.opened_at} />` },
-  { id: "size", title: "Left", width: 96, right: true, value: (row) => number(row.remaining), cell: (row) => quantity(row.remaining) },
+  { id: "size", title: "Left", width: 96, right: true, value: (row) => number(row.remaining), cell: (row) => size(row.remaining), cellTip: (row) => quantity(row.remaining) },
   { id: "entry", title: "Entry", width: 92, right: true, card: "main", value: (row) => number(row.entry_price), cell: (row) => price(row.entry_price) },
   { id: "bid", title: "Bid", width: 92, right: true, card: "main", value: (row) => number(row.bid), cell: (row) => price(row.bid), class: () => "live-price" },
   {
@@ -196,7 +196,7 @@ const CLOSED = [
     cell: (row) => html`<${TradeKey} id=${row.entry_key} /> <${Workflow} id=${row.workflow_id} /> <${Workflow} id=${row.exit_workflow_id} />`,
   },
   { id: "symbol", title: "Symbol", width: 96, card: "head", value: (row) => row.symbol, cell: (row) => row.symbol },
-  { id: "size", title: "Size", width: 96, right: true, value: (row) => number(row.entry_size), cell: (row) => quantity(row.entry_size) },
+  { id: "size", title: "Size", width: 96, right: true, value: (row) => number(row.entry_size), cell: (row) => size(row.entry_size), cellTip: (row) => quantity(row.entry_size) },
   { id: "entry", title: "Entry", width: 92, right: true, card: "main", value: (row) => number(row.entry_price), cell: (row) => price(row.entry_price) },
   { id: "exit", title: "Exit", width: 92, right: true, card: "main", value: (row) => number(row.exit_price), cell: (row) => price(row.exit_price) },
   { id: "reason", title: "Reason", width: 116, card: "head", value: (row) => row.exit_reason, cell: (row) => words(row.exit_reason), cellTip: (row) => row.dust_why ?? "" },
