@@ -14,7 +14,7 @@ import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -25,10 +25,13 @@ import psutil
 from activities.database import Pool, create_pool
 from bench.rig import CALM, CRASH, SYMBOLS, Rig, open_rig
 from bench.rows import Row, percentile
+from domain.exits import ExitRules
 from schema import migrate
 from tests.support.generated_ledger import write_ledger
 from web.views import Row as LedgerRow
+from web.views.changes import SeenChanges, changes_since
 from web.views.lists import Place, described_order_line, described_trade_line, ended_orders, trades_of
+from web.views.standing import read_standing
 from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.stack.processes import Child, Command, free_port, python_environment, python_module
 
@@ -41,11 +44,29 @@ _PAGE_ROWS = 100
 _PATIENCE = 30.0
 _DEEP_MS, _CPU_PERCENT, _FILL_SECONDS, _NO_SLOWER = 5.0, 1.0, 2.0, 0.95
 _LANES = 20
+_OPEN_TRADES, _SUMS_MS = 2500, 50.0
 _NEW_PRICES = """
 INSERT INTO market_prices (account, symbol, price, bid, ask, at)
 SELECT $1, symbol, $3::numeric, $3::numeric, $3::numeric + 0.01, now() FROM unnest($2::text[]) AS symbol
 ON CONFLICT (account, symbol) DO UPDATE
    SET price = excluded.price, bid = excluded.bid, ask = excluded.ask, at = excluded.at
+"""
+
+
+_OPEN_ORDERS = """
+INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger, intent,
+                    intent_digest, state, finished, filled_size, filled_value, finished_at)
+SELECT md5('open-' || n), $1, ($2::text[])[1 + n % cardinality($2::text[])], 'BUY', 'ENTRY', md5('open-' || n),
+       'MARKET', 'manual', 'bench', 'manual', '{}', '', 'FILLED', true, 1, 100, now()
+  FROM generate_series(1, $3::int) AS n
+"""
+_TRADES_OF_THEM = """
+WITH made AS (
+    INSERT INTO trades (entry_key, account, symbol, state, bought_size, bought_value, entry_final, rules)
+    SELECT order_key, account, symbol, 'PROTECTED', 1, 100, true, $2::jsonb FROM orders
+     WHERE account = $1 AND entry_point = 'bench' RETURNING *)
+INSERT INTO exit_plans (entry_key, account, symbol, state, rules, entry_price, quantity)
+SELECT entry_key, account, symbol, 'ARMED', rules, 100, 1 FROM made
 """
 
 
@@ -86,6 +107,7 @@ async def _deep_pages(say: Say, trades: int, samples: int) -> list[Row]:
                         samples,
                     ),
                     await _paged(pool, "closed trades", "trades", "closed_at", "entry_key", _trades, _trade, samples),
+                    *await _sums(say, pool, _OPEN_TRADES, max(samples // 3, 20)),
                 ]
             finally:
                 await pool.close()
@@ -151,6 +173,55 @@ async def _paged(
         note=f"{len(deep)} samples; the floor is the first page; its rows for people take "
         f"{statistics.median(described) * 1e3:.1f} ms more",
     )
+
+
+async def _sums(say: Say, pool: Pool, trades: int, samples: int) -> list[Row]:
+    """What is at risk in many open trades, beside that ledger: from everything, and by a look at what has changed."""
+    say(f"{trades:,} open trades on {len(SYMBOLS)} products, whose prices all change between two looks")
+    await pool.execute(_OPEN_ORDERS, _ACCOUNT, list(SYMBOLS), trades)
+    rules = ExitRules().model_dump(mode="json")
+    await pool.execute(_TRADES_OF_THEM, _ACCOUNT, rules)
+    await pool.execute("ANALYZE orders, trades, exit_plans, market_prices")
+    seen, whole, looks, cpu = SeenChanges(), [], [], []
+    for number in range(samples + 1):
+        await pool.execute(_NEW_PRICES, _ACCOUNT, list(SYMBOLS), CALM + Decimal(number % 90) / 100)
+        began = time.perf_counter()
+        standing = await read_standing(pool, _ACCOUNT, [], _nothing_alone)
+        took = time.perf_counter() - began
+        began, used = time.perf_counter(), time.process_time()
+        found = await changes_since(pool, _ACCOUNT, seen, _nothing_alone, count=False)
+        look, used = time.perf_counter() - began, time.process_time() - used
+        assert found.summary["risks"] == standing["risks"]
+        assert found.summary["counts"]["open_trades"] == trades
+        if number:  # the first look reads everything
+            assert len(found.prices) == len(SYMBOLS)
+            whole.append(took)
+            looks.append(look)
+            cpu.append(used)
+    return [
+        Row(
+            what=f"what is at risk in {trades:,} open trades, {what}",
+            unit="ms",
+            p50=statistics.median(times) * 1e3,
+            p99=percentile(times, 99) * 1e3,
+            aim=f"p50 <= {_SUMS_MS:g} ms",
+            ok=statistics.median(times) * 1e3 <= _SUMS_MS,
+            note=note,
+        )
+        for what, times, note in (
+            ("from everything (the summary)", whole, f"{len(whole)} samples, with counts and all else of the summary"),
+            (
+                "by a stream's look",
+                looks,
+                f"{len(looks)} samples; {statistics.median(cpu) * 1e3:.1f} ms of them our own processor time",
+            ),
+        )
+    ]
+
+
+async def _nothing_alone(symbols: Collection[str]) -> Collection[str]:
+    assert symbols
+    return ()
 
 
 # --- five pages during trading ----------------------------------------------------------------------------------------

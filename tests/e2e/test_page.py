@@ -296,6 +296,30 @@ async def test_a_size_is_shown_whole_or_rounded_with_all_its_digits_in_the_toolt
     await seen.context.close()
 
 
+async def test_columns_stand_under_each_other_however_long_a_cell_is(desk: PageDesk) -> None:
+    """A long reason is cut in its own column, and moves no other one of its row."""
+    await resting(desk, "33400")
+    order = (await desk.rows("/api/open-orders"))[0] | {"public_state": "CANCELLED", "ended_at": "2026-03-01T00:00:00Z"}
+    rows = [order | {"order_key": f"{number:032d}", "refusal": "x" * 40 * number} for number in range(3)]
+    seen = await desk.open(logged_in=False, width=1200)
+    await seen.page.route(
+        re.compile("/api/executed-orders"), lambda route: route.fulfill(json={"items": rows, "next_cursor": None})
+    )
+    await seen.page.goto(f"{desk.api.origin}/login?token={desk.api.link.token}")
+    await seen.page.locator(".shell").wait_for()
+    await seen.page.goto(f"{desk.api.origin}/#/executed-orders")
+    await seen.row(rows[2]["order_key"]).wait_for()
+    left = "cells => new Set(cells.map(cell => Math.round(cell.getBoundingClientRect().left))).size"
+    for column in ("reason", "result", "trigger", "took"):
+        assert await seen.page.locator(f'.body [data-column="{column}"]').evaluate_all(left) == 1, column
+    head = await seen.page.get_by_role("columnheader", name="Placed → filled").bounding_box()
+    cell = await seen.cell(rows[2]["order_key"], "took").bounding_box()
+    assert head is not None
+    assert cell is not None
+    assert abs(head["x"] - cell["x"]) <= 1
+    await seen.context.close()
+
+
 async def test_a_trade_is_closed_by_its_button(desk: PageDesk) -> None:
     """Close asks with the size, the bid and the result to expect; confirmed, the trade is sold once, in the person's
     name, and leaves the open trades.
