@@ -19,12 +19,14 @@ from cli.api_sources import sources_of
 from tests.support.api import VIEWER, Api, api_on
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import add_order, add_trade, intent
+from web.api.cursors import cursor_of
 from web.api.reads import read_routes
 from web.views import lists
 from workers.settings import Settings
 from workers.settings.values import policy_of
 
 TRADES = 60
+NOON = "2026-03-01T12:00:00+00:00"
 SYMBOLS = ("BTC-USD", "ETH-USD", "ETH-EUR", "SOL-USD")
 
 
@@ -138,6 +140,28 @@ async def test_filters_are_the_cursors_own(viewer: httpx.AsyncClient) -> None:
     for given in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"side": "HOLD"}, {"kind": "all"}):
         answer = await viewer.get("/api/open-orders", params=given)
         assert (answer.status_code, answer.json()["field"]) == (422, next(iter(given)))
+
+
+@pytest.mark.parametrize(
+    "place", [("0001-01-01T00:00:00+14:00", "x"), ("9999-12-31T23:59:59-14:00", "x"), (NOON, "\ud800")]
+)
+@pytest.mark.parametrize("name", ["open-orders", "executed-orders", "open-trades", "closed-trades"])
+async def test_a_made_up_cursor_is_refused(viewer: httpx.AsyncClient, name: str, place: tuple[str, str]) -> None:
+    """Also one that is well formed, of these filters, and names a time or a key that there can't be."""
+    path, state = (f"/api/{name}", {}) if "orders" in name else ("/api/trades", {"state": name.partition("-")[0]})
+    answer = await viewer.get(path, params={**state, "cursor": cursor_of({"list": name}, *place)})
+    assert (answer.status_code, answer.json()["code"]) == (422, "BAD_CURSOR"), answer.text
+    real = await viewer.get(path, params={**state, "cursor": cursor_of({"list": name}, NOON, "x")})
+    assert real.status_code == 200, real.text
+
+
+@pytest.mark.parametrize("path", ["/api/pnl", "/api/equity", "/api/candles/BTC-USD"])
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_a_time_that_is_none_in_utc_is_refused(viewer: httpx.AsyncClient, path: str, at: str) -> None:
+    """A time whose zone leads out of the calendar is an invalid parameter, with its name, not an error of ours."""
+    for name in ("since", "until"):
+        answer = await viewer.get(path, params={name: at})
+        assert (answer.status_code, answer.json()["field"]) == (422, name), answer.text
 
 
 async def test_numbers_are_exact_text_and_times_are_utc(viewer: httpx.AsyncClient, pool: Pool) -> None:

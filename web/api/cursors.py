@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from web.refusals import Refused
@@ -38,7 +38,7 @@ def place_of(cursor: str | None, filters: Mapping[str, object], *kinds: type) ->
         if not isinstance(parts, list) or len(parts) != len(kinds) + 1 or parts[0] != _digest(filters):
             raise ValueError
         return tuple(_value(part, kind) for part, kind in zip(parts[1:], kinds, strict=True))
-    except (ValueError, TypeError, binascii.Error, RecursionError):
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
         raise Refused(
             422,
             "BAD_CURSOR",
@@ -52,10 +52,11 @@ def _value(part: object, kind: type) -> object:
         found = datetime.fromisoformat(str(part))
         if found.tzinfo is None:
             raise ValueError
-        return found
+        return found.astimezone(UTC)
     if kind is int and isinstance(part, int) and not isinstance(part, bool) and 0 <= part < 2**63:
         return part
     if kind is str and isinstance(part, str) and "\x00" not in part:
+        part.encode()  # half a character can't be compared with anything
         return part
     raise ValueError
 

@@ -9,12 +9,12 @@ from math import isfinite
 from typing import Annotated, Any
 
 import orjson
-from pydantic import PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, PlainSerializer
 from starlette.responses import Response
 
 from domain.money import plain
 
-__all__ = ["Number", "PlainJson", "as_plain", "moment"]
+__all__ = ["GivenTime", "Number", "PlainJson", "as_plain", "moment"]
 
 Number = Annotated[Decimal, PlainSerializer(plain, return_type=str)]
 """Money or a size in an answer: text."""
@@ -23,6 +23,17 @@ Number = Annotated[Decimal, PlainSerializer(plain, return_type=str)]
 def moment(value: datetime) -> str:
     """A time as text."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is before the year 1 or after 9999 in UTC") from None
+
+
+GivenTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time in a request, with its zone; in UTC from here on."""
 
 
 def as_plain(value: Any) -> Any:

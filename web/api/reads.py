@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response
 
 from web.api.cursors import cursor_of, place_of
 from web.api.explained import add_explanations, explained_order, explained_trade
-from web.api.plain import PlainJson
+from web.api.plain import GivenTime, PlainJson
 from web.api.problems import RESPONSES
 from web.api.rows import ActionRow, EventRow, OrderKind, OrderRow, Page, Severity, Side, TelegramState, TradeRow
 from web.api.sources import Sources, TelegramView
@@ -33,7 +32,7 @@ Shape = Annotated[
     Form, Query(alias="format", description="csv: all rows, in CSV (also by `Accept: text/csv`); limit does not apply")
 ]
 Symbol = Annotated[str | None, Query(max_length=40, description="a product, such as BTC-USD")]
-Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone")]
+Moment = Annotated[GivenTime | None, Query(description="a time with its zone")]
 _NOTHING = "There is no such {} in this account."
 
 

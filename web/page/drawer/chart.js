@@ -5,7 +5,7 @@
  */
 
 import { add } from "../decimal.js";
-import { price, words } from "../format.js";
+import { size, words } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { useRead } from "../read.js";
 import { about, prices } from "../state.js";
@@ -207,7 +207,7 @@ async function draw(box) {
       const why = buys ? "bought" : words(reasons.get(mark.order_key) ?? mark.exit_reason ?? "sold");
       return {
         time: start(mark.at), price: Number(mark.price), position: buys ? "belowBar" : "aboveBar",
-        shape: buys ? "arrowUp" : "arrowDown", color: buys ? colour.mark : colour.down, text: `${why} ${price(mark.size)}`,
+        shape: buys ? "arrowUp" : "arrowDown", color: buys ? colour.mark : colour.down, text: `${why} ${size(mark.size)}`,
       };
     });
   }
