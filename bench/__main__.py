@@ -35,6 +35,7 @@ from bench.round_trips import round_trips
 from bench.rows import Row, print_rows
 from bench.start_up import start_up
 from bench.strategy import strategy
+from bench.telegram import telegram
 from bench.telemetry import telemetry
 from bench.web import web
 from bench.webhook import webhook
@@ -87,6 +88,7 @@ MEASURES: dict[str, Measure] = {
     "start-up": start_up,
     "strategy": strategy,
     "webhook": webhook,
+    "telegram": telegram,
     "page": page,
     "web": web,
     "telemetry": telemetry,

@@ -181,6 +181,7 @@ class TelegramParts:
             self._notices,
             OutageOptions(after_seconds=float(notices.outage_after_s), repeat_seconds=float(notices.repeat_s)),
             where="the Telegram bot",
+            stores=False,  # workers with the role streams do
         )
         await together(self._hold(), outages.run())
 

@@ -83,7 +83,10 @@ class _Outage:
 
 
 class Outages:
-    """Calls each of `probes` (by name) and reports lasting outages. `database` must be among them."""
+    """Calls each of `probes` (by name) and reports lasting outages. `database` must be among them.
+
+    Without `stores` an outage of the database is told, and the incident is left to others who look out.
+    """
 
     def __init__(
         self,
@@ -94,8 +97,10 @@ class Outages:
         options: OutageOptions | None = None,
         *,
         where: str = "",
+        stores: bool = True,
     ) -> None:
         self._pool = pool
+        self._stores = stores
         self._account = account
         self._probes = dict(probes)
         self._notifier = notifier
@@ -122,7 +127,7 @@ class Outages:
         await asyncio.gather(*(self._ask(name, probe) for name, probe in self._probes.items()))
         for name in sorted(self._outages):
             await self._tell(name, self._outages[name])
-        if DATABASE not in self._outages:
+        if DATABASE not in self._outages and self._stores:
             await self._store()
 
     async def _ask(self, name: str, probe: Probe) -> None:

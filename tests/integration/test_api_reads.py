@@ -22,7 +22,8 @@ from tests.support.ledger_rows import add_order, add_trade, intent
 from web.api.cursors import cursor_of
 from web.api.reads import read_routes
 from web.views import lists
-from workers.settings import Settings
+from workers.settings import Settings, build
+from workers.settings.sources import SettingSources
 from workers.settings.values import policy_of
 
 TRADES = 60
@@ -261,6 +262,36 @@ async def test_the_summary_says_how_it_stands(viewer: httpx.AsyncClient, pool: P
     told = await pages(viewer, "/api/monitoring/telegram-messages", limit=1)
     assert [item["sentence"] for item in told] == ["it is over", "something <b>broke</b>"]
     assert [item["messages"] for item in told] == [0, 0]
+    assert [item["telegram"] for item in told] == [None, None]
+
+
+async def test_events_say_what_became_of_them_at_telegram(pool: Pool) -> None:
+    """Sent to every chat, waiting for one, or not for them: by the kind's setting, or as it is too old."""
+    settings = build(
+        SettingSources(from_file={"telegram": {"chats": [-5, 6], "kinds": {"warning": "off", "halted": "silent"}}})
+    )
+    for kind, severity, ago, chats in (
+        ("OVERSOLD", "CRITICAL", 0, 2),
+        ("OVERSOLD", "CRITICAL", 0, 1),
+        ("stale_price", "WARNING", 0, 0),
+        ("TRADING_HALTED", "WARNING", 0, 0),
+        ("OVERSOLD", "CRITICAL", 2, 0),
+        ("chat", "INFO", 0, 0),
+    ):
+        number = await pool.fetchval(
+            "INSERT INTO incidents (account, kind, severity, sentence, at) "
+            "VALUES ('main', $1, $2, $1, now() - $3::int * interval '1 day') RETURNING id",
+            kind,
+            severity,
+            ago,
+        )
+        for chat in range(chats):
+            await pool.execute("INSERT INTO notices (incident_id, target) VALUES ($1, $2)", number, f"telegram-{chat}")
+        await pool.execute("INSERT INTO notices (incident_id, target) VALUES ($1, 'json-1')", number)
+    sources = sources_of(settings, pool, lambda: policy_of(settings), lambda: settings)
+    async with api_on(routers=[read_routes(sources)]) as api, api.program(VIEWER) as viewer:
+        told = await pages(viewer, "/api/monitoring/telegram-messages", limit=4)
+    assert [item["telegram"] for item in reversed(told)] == ["sent", "waits", "off", "waits", "off", "off"]
 
 
 async def test_the_summary_says_what_is_at_risk(viewer: httpx.AsyncClient, pool: Pool) -> None:

@@ -19,6 +19,8 @@ from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.telegram import BOT, TOKEN, FakeTelegram, SentMessage, fake_telegram
 from tests.support.waiting import eventually
+from workers.settings.changes import set_override
+from workers.settings.sources import SettingSources
 from workers.settings.telegram import TelegramSettings, TelegramUserSettings
 from workers.stack.dev_server import DevServer
 
@@ -348,6 +350,24 @@ async def test_another_program_on_the_bot_is_an_incident_until_it_ends(phone: Ph
     await eventually(lambda: incidents(over=True), what="it is resolved")
     assert "telegram_unusable" in "".join(phone.telegram.to(GROUP))
     assert "entries are allowed" in await phone.asks(ANN, "/status")
+
+
+async def test_a_kind_is_switched_off_while_it_runs(phone: Phone) -> None:
+    """`config set` applies to the next event, without a restart of the bot."""
+    system = phone.system
+    sources = SettingSources(from_file=system.settings.model_dump())
+    async with system.pool.acquire() as connection:
+        await set_override(connection, sources, "telegram.kinds.trade_opened", ["off"], by="ann")
+
+    async def so() -> bool:
+        return system.parts.live.current.telegram.kinds.trade_opened == "off"
+
+    await eventually(so, what="the bot knows")
+    trade = await phone.trade()
+    await system.price("40000")
+    await trade.closed()
+    await phone.until(lambda: "trade closed" in "".join(phone.telegram.to(GROUP)), "the close is told")
+    assert "trade opened" not in "".join(phone.telegram.to(GROUP))
 
 
 @pytest.mark.parametrize("away", ["telegram", "nobody"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -88,6 +88,31 @@ async def test_the_stack_runs_the_bot_and_its_token_is_in_no_log(telegram: FakeT
     for text in (logs, written, *telegram.to(CHAT), health.out + health.err):
         assert TOKEN not in text
         assert TOKEN.partition(":")[2] not in text
+
+
+async def test_it_tells_that_the_database_is_away(telegram: FakeTelegram, tmp_path: Path) -> None:
+    """Nobody can read incidents then, so the bot tells the chats itself; afterwards it answers again."""
+    env = settings(telegram, token_file(tmp_path, TOKEN)) | {"BOTTRADER_NOTICES__OUTAGE_AFTER_S": "1"}
+    config = LocalStackConfig(ui=False, paper=False, worker=False, telegram=True, env=env)
+
+    def to_chat(words: str) -> Callable[[], Awaitable[bool]]:
+        async def so() -> bool:
+            return any(words in text for text in telegram.to(CHAT))
+
+        return so
+
+    async with LocalStack(config) as stack:
+        telegram.says(ANN, "/trades", chat=CHAT)
+        await eventually(to_chat("There are no open trades."), what="the bot answers")
+        await stack.kill_postgres()
+        await eventually(to_chat("CRITICAL database_away</b>\nsince "), what="the outage is told")
+        await stack.restart_postgres()
+
+        async def answers() -> bool:
+            telegram.says(ANN, "/orders", chat=CHAT)  # what is sent before the bot is back may be too old by then
+            return await to_chat("There are no open orders.")()
+
+        await eventually(answers, every=0.5, what="the bot answers again")
 
 
 async def test_a_wrong_token_is_an_incident_that_does_not_repeat_it(telegram: FakeTelegram, tmp_path: Path) -> None:

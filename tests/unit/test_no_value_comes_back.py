@@ -39,6 +39,11 @@ EXAMPLE: dict[str, Any] = {
         "indicators": {"mine": {"pandas_ta": "stoch", "parameters": {"k": 1}, "buy_below": 1, "trigger": "manual"}},
     },
     "notices": {"urls": ["json://localhost"]},
+    "telegram": {
+        "token": "123456:0123456789abcdefghij",
+        "chats": [-5],
+        "users": {"mine": {"id": 5}},
+    },
 }
 KEYS = [leaf.key for leaf in leaves(Settings(**EXAMPLE))]
 
