@@ -279,6 +279,7 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
             "webhook_token": None if stack.webhook_token is None else str(stack.webhook_token),
             "api": stack.api_url,
             "page": stack.page_link,
+            "metrics": stack.metrics_urls,
             "environment": stack.environment,
         }
         print_json(ready, indent=False)
@@ -292,6 +293,7 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
     rows += [(f"paper {name.replace('_', ' ')}", address) for name, address in stack.paper.items()]
     if stack.webhook_url is not None:
         rows.append(("webhook", stack.webhook_url))
+    rows += [(f"metrics ({name})", address) for name, address in stack.metrics_urls.items()]
     if stack.page_link is not None:
         rows.insert(0, ("page (logs in once)", stack.page_link))
     rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]

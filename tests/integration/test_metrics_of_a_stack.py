@@ -24,6 +24,14 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/metrics"
 PROMTOOL = shutil.which("promtool")
 NEEDS_PROMTOOL = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: docs/metrics.md says how")
+PROCESSES = {
+    "worker": "port",
+    "worker, Temporal's SDK": "sdk_port",
+    "API": "api_port",
+    "Temporal": "temporal_port",
+    "webhook": "webhook",
+}
+"""Each process as the stack names it, and the setting of its port."""
 LATER = {
     "approximate_backlog_count": "told by the server once a task has waited in the database",
     "poll_timeouts": "told by the server once a poll has ended in vain, after a minute",
@@ -52,8 +60,9 @@ async def expositions() -> AsyncIterator[Mapping[str, str]]:
         assert done.returncode == 0, done.stdout + done.stderr
         assert (await http.get(f"{stack.api_url}/api/orders")).status_code == 401
         assert (await http.post(str(stack.webhook_url), json={})).status_code == 401
-        addresses = {name: f"http://127.0.0.1:{port}/metrics" for name, port in ports.items()}
-        addresses["webhook"] = str(stack.webhook_url).replace("/webhook", "/metrics")
+        named = stack.metrics_urls
+        assert set(named) == set(PROCESSES)
+        addresses = {PROCESSES[name]: address for name, address in named.items()}
 
         async def told() -> dict[str, str] | None:
             found = {name: (await http.get(address)).text for name, address in addresses.items()}

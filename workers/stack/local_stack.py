@@ -226,6 +226,23 @@ class LocalStack:
         return self.data / "page_link"
 
     @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Process → address of its metrics, for the ports that the settings have."""
+        told = self._settings().telemetry
+        ports = {
+            "worker": told.port if self.config.worker else 0,
+            "worker, Temporal's SDK": told.sdk_port if self.config.worker else 0,
+            "API": told.api_port if self.config.api else 0,
+        }
+        host = f"[{told.host}]" if ":" in told.host else told.host
+        found = {name: f"http://{host}:{port}/metrics" for name, port in ports.items() if port}
+        if self._temporal is not None and self.config.temporal_metrics_port:
+            found["Temporal"] = f"http://127.0.0.1:{self.config.temporal_metrics_port}/metrics"
+        if found and self._web is not None:
+            found["webhook"] = f"http://127.0.0.1:{self._web_port}/metrics"
+        return found
+
+    @property
     def worker_pid(self) -> int | None:
         """The worker's process id; None while there is none."""
         child = None if self._worker is None else self._worker.child
