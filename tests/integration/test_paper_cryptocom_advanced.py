@@ -1,5 +1,6 @@
 """The paper Crypto.com's advanced orders: triggers and OCO, by the mark price."""
 
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -380,3 +381,65 @@ async def test_whether_legs_show_on_user_order_is_switchable(
         trade = await session.row("user.trade", lambda row: True)
         assert (trade["order_id"], trade["client_oid"]) == (limit["exchange_order_id"], "L")
         assert (session.rows("user.order") != []) is shown
+
+
+async def test_the_exchanges_records_have_advanced_orders(client: SigningClient, control: PaperControl) -> None:
+    """The journal has each wanted leg and trigger with its id or its refusal, and the cancels who asked for them."""
+    list_id = await create(client)
+    rows = await statuses(client, list_id, "ACTIVE", "PENDING")
+    await client.call(CREATE, leg("STOP_LOSS", client_oid="wrong", quantity="0.5"))
+    await client.call(CREATE, leg("STOP_LOSS"))
+    noted = [
+        (row["client_order_id"], row["order_id"], row["refused"], row["duplicate"]) for row in await control.journal()
+    ]
+    assert noted == [
+        ("L", rows[0]["order_id"], "", False),
+        ("S", rows[1]["order_id"], "", False),
+        ("wrong", "", "INVALID_ORDERQTY", False),
+        ("S", "", "DUPLICATE_CLORDID", True),
+    ]
+    await client.result("private/advanced/cancel-oco", {"list_id": list_id})
+    assert [(row["order_id"], row["by"]) for row in await control.cancels()] == [
+        (row["order_id"], "API") for row in rows
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_nothing_is_sold_twice_whatever_happens(client: SigningClient, control: PaperControl, seed: int) -> None:
+    """Of an OCO at most its quantity is sold, by one leg alone; when all have ended nothing is held."""
+    dice = random.Random(seed)
+    lists: list[str] = []
+    prices = [f"0.0{step}" for step in range(3000, 7000, 10)]
+    for number in range(40):
+        match dice.choice(("create", "create", "mark", "price", "fill", "cancel")):
+            case "create":
+                size = str(dice.randrange(50, 300))
+                limit, stop = sorted(dice.sample(prices, 2), reverse=True)
+                pair = [
+                    leg("LIMIT", quantity=size, price=limit, client_oid=f"{number}L"),
+                    leg("STOP_LOSS", quantity=size, ref_price=stop, client_oid=f"{number}S"),
+                ]
+                lists.append((await client.result(OCO, {"order_list": pair}))["list_id"])
+            case "mark":
+                await control.mark(CRO, dice.choice(prices))
+            case "price":
+                bid = dice.randrange(3000, 7000)
+                await control.set_price(CRO, f"0.0{bid}", f"0.0{bid + 1}", dice.choice((None, 7)))
+            case "fill":
+                orders = [row for row in await control.orders() if row["status"] == "ACTIVE"]
+                if orders:
+                    await control.fill(dice.choice(orders)["order_id"], 1)
+            case "cancel" if lists:
+                await client.call("private/advanced/cancel-oco", {"list_id": dice.choice(lists)})
+    await client.result("private/advanced/cancel-all-orders")
+    await eventually(lambda: _all_are(client, []), within=10)
+    sold = Decimal(0)
+    for list_id in lists:
+        rows = await legs(client, list_id)
+        filled = [Decimal(row["cumulative_quantity"]) for row in rows]
+        assert min(filled) == 0, rows
+        assert sum(filled) <= Decimal(rows[0]["quantity"]), rows
+        sold += sum(filled)
+    balances = await control.balances()
+    assert (balances["CRO"]["total"], balances["CRO"]["hold"]) == (1000 - sold, Decimal(0))
+    assert balances["USD"]["hold"] == 0

@@ -20,7 +20,7 @@ from exchange.paper.cryptocom.answers import Answered
 from exchange.paper.cryptocom.marks import PaperMarks
 from exchange.paper.cryptocom.placing import Asked
 from exchange.paper.errors import PaperError
-from exchange.paper.numbers import ZERO, plain
+from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status
 from exchange.paper.venue import PaperVenue
 
@@ -104,6 +104,9 @@ class AdvancedBook:
         for order in chosen:
             order.cancelling = True
             self._keep(order)
+            self._venue.cancels.append(
+                {"time": rfc3339(self._venue.now()), "order_id": order.order_id, "by": "API", "refused": ""}
+            )
         latency = self._venue.cancel_latency
 
         def cancel() -> None:

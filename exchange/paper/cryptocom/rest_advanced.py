@@ -36,7 +36,9 @@ class AdvancedCalls:
 
     def create(self, call: MethodCall) -> object:
         """`advanced/create-order`: a trigger alone."""
-        order = self._trigger(call, call.params, default_oid=str(call.nonce))
+        with self._orders.noted(call.params) as entry:
+            order = self._trigger(call, call.params, default_oid=str(call.nonce))
+            entry["order_id"] = order.order_id
         self._book.create([order], oco=False)
         return {"client_oid": order.client_oid, "order_id": order.order_id}
 
@@ -45,6 +47,12 @@ class AdvancedCalls:
         legs = call.params.get("order_list")
         if not isinstance(legs, list) or len(legs) != _LEGS or not all(isinstance(leg, Mapping) for leg in legs):
             raise Answered(40004, f"order_list has exactly {_LEGS} orders")
+        with self._orders.noted(legs[0]) as first_entry, self._orders.noted(legs[1]) as second_entry:
+            orders = self._legs(call, legs)
+            first_entry["order_id"], second_entry["order_id"] = (order.order_id for order in orders)
+        return {"list_id": self._book.create(orders, oco=True)}
+
+    def _legs(self, call: MethodCall, legs: list[Mapping[str, object]]) -> list[AdvancedOrder]:
         kinds = [leg.get("type") for leg in legs]
         if kinds.count("LIMIT") != 1 or not any(kind in TRIGGERS for kind in kinds):
             raise Answered(218, "one order is LIMIT, the other a trigger")
@@ -59,7 +67,7 @@ class AdvancedCalls:
             raise Answered(40004, "both orders are of one instrument and side")
         if first.client_oid == second.client_oid:
             raise Answered(204)
-        return {"list_id": self._book.create(orders, oco=True)}
+        return orders
 
     def _limit(self, call: MethodCall, params: Mapping[str, object], default_oid: str) -> AdvancedOrder:
         book = self._venue.engine.books.get(text(params, "instrument_name") or "")

@@ -7,7 +7,8 @@ another order has (204): that one's id is told by `get-order-detail` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from exchange.paper.book import RestingBook
 from exchange.paper.cryptocom import render
@@ -64,7 +65,9 @@ class TradingCalls:
             rows.append(row)
         return rows
 
-    def _create(self, call: MethodCall, params: Mapping[str, object]) -> Mapping[str, object]:
+    @contextmanager
+    def noted(self, params: Mapping[str, object]) -> Iterator[dict[str, object]]:
+        """Note a wanted order in the exchange's journal, and its refusal; the caller adds the order's id."""
         entry: dict[str, object] = {
             "time": rfc3339(self._venue.now()),
             "client_order_id": params.get("client_oid", ""),
@@ -72,19 +75,22 @@ class TradingCalls:
             "side": params.get("side"),
             "order_configuration": params,
             "order_id": "",
-            "duplicate": False,
+            "duplicate": self.known(str(params.get("client_oid") or "")),
             "refused": "",
         }
         self._venue.journal.append(entry)
         try:
-            book = self._book(params)
-            asked = read_order(call, params, book)
-            entry["duplicate"] = self.known(asked.client_oid)
-            order = self.submit(asked, book, client_oid=asked.client_oid or str(call.nonce), origin=call.origin)
+            yield entry
         except Answered as answer:
             entry["refused"] = CODES[answer.code][0]
             raise
-        entry["order_id"] = order.order_id
+
+    def _create(self, call: MethodCall, params: Mapping[str, object]) -> Mapping[str, object]:
+        with self.noted(params) as entry:
+            book = self._book(params)
+            asked = read_order(call, params, book)
+            order = self.submit(asked, book, client_oid=asked.client_oid or str(call.nonce), origin=call.origin)
+            entry["order_id"] = order.order_id
         return _receipt(order)
 
     def _book(self, params: Mapping[str, object]) -> RestingBook:
