@@ -176,14 +176,28 @@ async def test_unknown_user_channels(user: SignedSession, channel: str) -> None:
     assert (await user.subscribe(channel))["code"] == 40003
 
 
-async def test_a_heartbeat_is_answered_or_the_connection_ends(control: PaperControl) -> None:
-    """Who answers each heartbeat under its id stays connected; who doesn't is closed with 1000."""
-    config = replace(CONFIG, heartbeat_every=0.05, heartbeat_within=0.04 * SLACK)
+async def test_who_answers_heartbeats_stays_connected() -> None:
+    """Each heartbeat has an id of its own, and is answered under it: the connection goes on."""
+    config = replace(CONFIG, heartbeat_every=0.05, heartbeat_within=3600.0)
     async with PaperExchange(config) as paper, SignedSession(paper.stream_url) as session:
         await eventually(lambda: _count(session.heartbeats, 3), within=10)
         assert len(set(session.heartbeats)) == len(session.heartbeats)
-        assert not session.closed.is_set()
+        assert (await session.subscribe(f"mark.{CRO}"))["code"] == 0
+        (connection,) = paper.streams.listed()
+        await eventually(lambda: _all_answered(paper), within=10)
+        assert connection["path"] == "market"
+
+
+async def _all_answered(paper: PaperExchange) -> bool:
+    return paper.streams.listed()[0]["unanswered"] in (0, 1)  # one may be on its way
+
+
+async def test_a_heartbeat_without_an_answer_ends_the_connection() -> None:
+    """A client that says nothing, or answers another id, is closed with 1000."""
+    config = replace(CONFIG, heartbeat_every=0.05, heartbeat_within=0.05)
+    async with PaperExchange(config) as paper, SignedSession(paper.stream_url) as session:
         session.lives = False
+        await session.socket.send_json({"id": 1, "method": "public/respond-heartbeat"})
         async with asyncio.timeout(10 * SLACK):
             await session.closed.wait()
         assert session.close_code == 1000

@@ -49,15 +49,16 @@ class PaperSession(SocketConnection):
         self.channels: dict[str, ChannelSubscription] = {}
         self.scope = ""
         self.timers: list[asyncio.TimerHandle] = []
-        self.unanswered: int | None = None
-        """The heartbeat that the client has not answered yet."""
+        self.unanswered: set[int] = set()
+        """The heartbeats that the client has not answered yet."""
         self._second = int(time.time())
         self._used = 0
         self._first_share = 1.0 - time.time() % 1.0
 
     def shown(self) -> dict[str, object]:
-        """With its subscriptions."""
-        return {**super().shown(), "subscriptions": {name: [] for name in self.channels}}
+        """With its subscriptions, and how many heartbeats the client has not answered yet."""
+        channels: dict[str, list[str]] = {name: [] for name in self.channels}
+        return {**super().shown(), "subscriptions": channels, "unanswered": len(self.unanswered)}
 
     def admit(self, rate: int) -> bool:
         """Whether one more message is within `rate` a calendar second; the first one counts by what is left of it."""
@@ -79,7 +80,7 @@ class PaperSession(SocketConnection):
 
     def heartbeat(self, number: int) -> None:
         """Ask for a sign of life; the client answers with the same id."""
-        self.unanswered = number
+        self.unanswered.add(number)
         self.deliver(orjson.dumps({"id": number, "method": "public/heartbeat", "code": 0}))
 
     def push(

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 from aiohttp import web
@@ -81,18 +81,17 @@ class SessionServer(SocketServer[PaperSession]):
     def _beat_later(self, connection: PaperSession) -> None:
         loop, config = asyncio.get_running_loop(), self._venue.config
 
+        def later(seconds: float, action: Callable[[], None]) -> None:
+            pending = [timer for timer in connection.timers if timer.when() > loop.time()]
+            connection.timers[:] = [*pending, loop.call_later(seconds, action)]
+
         def beat() -> None:
-            connection.heartbeat(next(self._beats))
-            connection.timers[:] = [loop.call_later(config.heartbeat_within, check)]
+            number = next(self._beats)
+            connection.heartbeat(number)
+            later(config.heartbeat_within, lambda: connection.close(1000) if number in connection.unanswered else None)
+            later(config.heartbeat_every, beat)
 
-        def check() -> None:
-            if connection.unanswered is not None:
-                connection.close(1000)
-            else:
-                rest = max(config.heartbeat_every - config.heartbeat_within, 0.0)
-                connection.timers[:] = [loop.call_later(rest, beat)]
-
-        connection.timers[:] = [loop.call_later(config.heartbeat_every, beat)]
+        later(config.heartbeat_every, beat)
 
     def closed(self, connection: PaperSession) -> None:
         """Cancel what its end cancels."""
@@ -114,8 +113,8 @@ class SessionServer(SocketServer[PaperSession]):
             return
         request_id, method = asked["id"], str(asked["method"])
         if method == "public/respond-heartbeat":
-            if request_id == connection.unanswered:
-                connection.unanswered = None
+            if isinstance(request_id, int):
+                connection.unanswered.discard(request_id)
             return
         try:
             if self._venue.config.message_rate and not connection.admit(_RATES[connection.path]):
