@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from domain.errors import BotTraderError
@@ -71,6 +72,8 @@ _CANDLES_A_CALL = 300
 _DEEPEST = 50
 _ACCOUNT_SECONDS = 20.0
 """Longest wait for the user stream to tell the account's id."""
+_HEARTBEAT_SECONDS = 75.0
+"""Shortest time without a heartbeat after which a connection counts as dead: two of them have not come."""
 _PROBE = "bottrader-probe-of-permission"
 """A client order id that no order has."""
 
@@ -391,9 +394,11 @@ class CryptocomExchange:
         stats: StreamStats,
         tap: FrameTap | None,
     ) -> ReconnectingStream:
-        return ReconnectingStream(
-            url, session, settings=self._config.streams, stats=stats, ca_file=self._config.ca_file, tap=tap
-        )
+        settings = self._config.streams
+        if settings.heartbeat:
+            # The venue's come every half minute: a shorter patience would lose every connection.
+            settings = replace(settings, heartbeat=max(settings.heartbeat, _HEARTBEAT_SECONDS))
+        return ReconnectingStream(url, session, settings=settings, stats=stats, ca_file=self._config.ca_file, tap=tap)
 
     def _look_at_the_clock(self) -> None:
         """Learn the venue's time in the background: it refused the one that we logged in with."""

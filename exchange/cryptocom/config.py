@@ -35,9 +35,8 @@ class CryptocomConfig:
     products_seconds: float = 5.0
     """How long the list of products is used again: the venue gives all or none."""
     streams: ReconnectSettings = field(
-        # The venue counts messages by calendar seconds from the connection on, and asks for a pause of one. Its
-        # heartbeats come every 30 seconds.
-        default_factory=lambda: ReconnectSettings(settle=1.0, heartbeat=75.0)
+        # The venue counts messages by calendar seconds from the connection on, and asks for a pause of one.
+        default_factory=lambda: ReconnectSettings(settle=1.0)
     )
 
     def key(self) -> CryptocomKey | None:

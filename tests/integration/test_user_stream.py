@@ -30,8 +30,6 @@ from activities.streams.facts import FactStore, Observed
 from activities.streams.user_stream import UserStream, UserStreamOptions, user_stream_lease
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderRole, OrderType, Side, VenueStatus
-from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
-from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import (
     Balance,
     BalanceUpdate,
@@ -44,6 +42,7 @@ from exchange.port import (
     OrderRequest,
 )
 from exchange.streams import ReconnectSettings
+from tests.support.conformance import COINBASE, VENUES, Trial, Venue, trial
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, cut_connections, intent, open_books, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
@@ -444,22 +443,13 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None
 
 
 @asynccontextmanager
-async def resting_at_paper(world: World) -> AsyncIterator[tuple[PaperControl, WorkflowHandle[Any, Any], str]]:
-    """The real adapter with a paper exchange, where an order for 0.1 rests: its control, workflow and id."""
-    config = PaperConfig(step=True, products=["BTC-USD"], private_rate=0, public_rate=0, connection_rate=0)
-    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
-        await control.set_price("BTC-USD", "50000", "50001")
-        exchange = CoinbaseExchange(
-            CoinbaseConfig(
-                rest_address=paper.rest_address,
-                stream_url=paper.stream_url,
-                user_stream_url=paper.user_stream_url,
-                ca_file=paper.ca_file,
-                key_file=paper.key_file,
-                streams=ReconnectSettings(backoff_first=0.05, backoff_cap=0.2),
-            )
-        )
-        wanted = intent("a")
+async def resting_at_paper(
+    world: World, venue: Venue = COINBASE
+) -> AsyncIterator[tuple[Trial, WorkflowHandle[Any, Any], str]]:
+    """A venue's real adapter with its paper exchange, where an order for 0.1 rests: both, its workflow and id."""
+    async with trial(venue) as at:
+        exchange = at.another(streams=ReconnectSettings(backoff_first=0.05, backoff_cap=0.2))
+        wanted = intent("a", symbol=at.symbol)
         name = await add_order(world.pool, wanted)
         handle = await world.order_workflow(wanted)
         stream = world.stream(exchange=exchange)
@@ -467,26 +457,30 @@ async def resting_at_paper(world: World) -> AsyncIterator[tuple[PaperControl, Wo
         try:
             await until(lambda: truth(world.beats and world.beats[-1].get("caught_up_to")))
             request = OrderRequest(
-                name, "BTC-USD", Side.BUY, OrderType.LIMIT, base_size=Decimal("0.1"), limit_price=Decimal(49000)
+                name, at.symbol, Side.BUY, OrderType.LIMIT, base_size=Decimal("0.1"), limit_price=Decimal(49000)
             )
             answer = await exchange.submit(exchange.order_body(request))
             await until(lambda: filled(handle, "0"))
-            yield control, handle, answer.exchange_order_id
+            yield at, handle, answer.exchange_order_id
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await exchange.close()
 
 
-async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection(world: World) -> None:
-    """With the real adapter: fills by stream, a fill while the sockets are cut, an external order, and balances."""
-    async with resting_at_paper(world) as (control, handle, order_id):
-        await control.fill(order_id, "0.04")
+@pytest.mark.parametrize("venue", VENUES, ids=lambda venue: str(venue.name))
+async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection(world: World, venue: Venue) -> None:
+    """With each venue's real adapter: fills by stream, a fill while the sockets are cut, an external order, balances,
+    and the fees that are told and booked are those of the executions.
+    """
+    fees = "SELECT true FROM attempts WHERE exchange_order_id = $1 AND (quote_fees, base_fees) = ($2, $3)"
+    async with resting_at_paper(world, venue) as (at, handle, order_id):
+        await at.control.fill(order_id, "0.04")
         await until(lambda: filled(handle, "0.04"))
-        await control.sockets("drop", "user")
-        await control.fill(order_id, "0.06")
+        await at.control.sockets("drop", "user")
+        await at.control.fill(order_id, "0.06")
         await until(lambda: filled(handle, "0.1"))
-        external = await control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
+        external = await at.control.order(at.symbol, "BUY", {"market_market_ioc": {"base_size": "0.01"}})
         await until(
             lambda: world.pool.fetchval(
                 "SELECT filled_size = 0.01 FROM attempts WHERE exchange_order_id = $1", external["order_id"]
@@ -494,15 +488,32 @@ async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection
         )
         await until(lambda: truth_of_count(world))
         await until(lambda: world.pool.fetchval("SELECT available > 0 FROM balances WHERE currency = 'BTC'"))
+        own, others = await paid_for(at, order_id), await paid_for(at, external["order_id"])
+        await until(lambda: fees_told(handle, own["USD"]))
+        await until(lambda: world.pool.fetchval(fees, external["order_id"], others["USD"], others["BTC"]))
+        assert own["USD"] > 0
+        assert others["USD"] + others["BTC"] > 0  # a person's order may pay in coins, where the venue's default is that
     assert (await told(handle))[-1].status is AttemptStatus.FILLED
     assert {update.exchange_order_id for update in await told(handle)} == {order_id}
+
+
+async def paid_for(at: Trial, order_id: str) -> dict[str, Decimal]:
+    """The fees of an order's executions, by currency."""
+    fills = await at.exchange.fills(exchange_order_id=order_id)
+    return {name: sum((item.fee for item in fills if item.fee_currency == name), Decimal(0)) for name in ("USD", "BTC")}
+
+
+async def fees_told(handle: WorkflowHandle[Any, Any], fees: Decimal) -> bool:
+    """Whether the order's workflow was told these fees."""
+    return max(update.quote_fees for update in await told(handle)) == fees
 
 
 async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None:
     """A fill without a price, an unreadable side, no orders at all: REST has the answer, or an incident says that it
     doesn't; nothing is booked without a price, and the rest continues.
     """
-    async with resting_at_paper(world) as (control, handle, order_id):
+    async with resting_at_paper(world) as (at, handle, order_id):
+        control = at.control
         for kind, size in (("no_price", "0.01"), ("unknown_side", "0.02"), ("null_orders", "0.03")):
             await control.fault(kind)
             await control.fill(order_id, "0.01")

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Exchange
 from exchange.streams import ReconnectingStream, ReconnectSettings
 
-__all__ = ["VENUES", "Streaming", "Trial", "Venue", "trial"]
+__all__ = ["COINBASE", "CRYPTOCOM", "VENUES", "Streaming", "Trial", "Venue", "trial"]
 
 _FAST = ReconnectSettings(backoff_first=0.02, backoff_cap=0.1, first_frame=4.0, open_timeout=4.0)
 
@@ -74,8 +73,7 @@ CRYPTOCOM = Venue(
     {"venue": "cryptocom"},
 )  # fmt: skip
 
-VENUES = [COINBASE, *([CRYPTOCOM] if find_spec("exchange.paper.cryptocom") is not None else [])]
-"""Those that have a paper exchange."""
+VENUES = [COINBASE, CRYPTOCOM]
 
 
 @dataclass
