@@ -47,6 +47,7 @@ from domain.identity import IdentityError
 from workers.background import FaultIncidents, watch_background
 from workers.keeper import Keeper, check_at_start, needed_roles
 from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
+from workers.local_results import hold_local_results
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
 from workers.memory import keep_what_is_loaded
 from workers.once_at_start import until_taken
@@ -191,7 +192,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
     if "orders" in roles:
         trading = parts.trading
         sweep = Sweep(parts.pool, parts.client, parts.starter)
-        found.append(
+        orders = hold_local_results(
             Worker(
                 parts.client,
                 task_queue=temporal.orders_queue,
@@ -227,6 +228,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                 graceful_shutdown_timeout=_DRAIN,
             )
         )
+        found.append(orders)
     if "streams" in roles:
         account = parts.settings.account
 

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import order_workflow_id
     from domain.messages import CloseRequest
     from domain.wording import outcome_sentence
+    from workflows.changes import Change, changed
     from workflows.durable import transact, wait_until
     from workflows.exit_progress import PATIENCE, ExitProgress
 
@@ -23,7 +24,6 @@ _ENTRY_LOOK = 10.0
 """Wall seconds between two checks of an entry whose end is not known and whose fills are all sold."""
 _ENDS_SECONDS = 15.0
 """How long a trade with nothing left waits for the ends of its exits, whose placement may not be answered yet."""
-_ENDS_FIRST = "exits that were left behind end before their trade is closed"
 
 
 async def stop_entry(progress: ExitProgress) -> None:
@@ -53,7 +53,7 @@ async def await_entry(progress: ExitProgress, reason: ExitReason) -> None:
 async def _hear_ends(progress: ExitProgress) -> None:
     """Wait, for a limited time, for exits that were left behind: their fills belong in the trade's outcome."""
     working = [task for task in progress.behind if not task.done()]
-    if not working or not workflow.patched(_ENDS_FIRST):
+    if not working or not changed(Change.LEFT_BEHIND_END_FIRST):
         return
     await wait_until(
         lambda: all(task.done() for task in working),

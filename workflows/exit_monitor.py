@@ -34,11 +34,11 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.wording import money
+    from workflows.changes import UNREPLAYABLE, Change, begin, changed
     from workflows.exit_closing import await_entry, close_if_flat, stop_entry
     from workflows.exit_pauses import ExitPauses, sold_little
     from workflows.exit_progress import (
         PATIENCE,
-        TOLD_LATER,
         TOLD_LATER_SECONDS,
         ExitProgress,
         MonitorViewState,
@@ -51,18 +51,18 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
-_ASKED_AGAIN = "a close that is asked for again ends the pause before the next exit"
 _LONG_HISTORY = 2000
 """Number of events after which the workflow continues as new even if the server does not suggest it. A refused try of
 an exit takes about 17, so this is far below the 51,200 at which a server ends the workflow."""
 
 
-@workflow.defn(name="ExitMonitorWorkflow")
+@workflow.defn(name="ExitMonitorWorkflow", failure_exception_types=UNREPLAYABLE)
 class ExitMonitorWorkflow:
     """Monitors one trade until it is flat."""
 
     @workflow.init
     def __init__(self, start: MonitorStart) -> None:
+        begin()
         self._progress = ExitProgress(start)
         self._selling = ExitSelling(self._progress)
         self._pauses = ExitPauses(self._progress)
@@ -140,7 +140,7 @@ class ExitMonitorWorkflow:
 
     def _starts_anew(self) -> bool:
         # A run that passed this point before there was such a point goes on as it did.
-        self._may_start_anew = workflow.patched("a history starts anew also while an exit is due")
+        self._may_start_anew = changed(Change.NEW_HISTORY_WHILE_DUE)
         return self._may_start_anew
 
     async def _look(self) -> None:
@@ -162,7 +162,7 @@ class ExitMonitorWorkflow:
         progress = self._progress
         progress.freed = False
         self._pauses.begin()
-        if progress.take_over and workflow.patched("exits of an earlier monitor end before another is sent"):
+        if progress.take_over and changed(Change.EARLIER_EXITS_END_FIRST):
             await end_earlier_exits(progress, reason)
         if not progress.entry_final:
             await stop_entry(progress)
@@ -170,7 +170,7 @@ class ExitMonitorWorkflow:
             await close_if_flat(progress, reason)
             if progress.closed is not None:
                 return
-            if progress.all_sold and workflow.patched("what an entry may still fill is waited for"):
+            if progress.all_sold and changed(Change.ENTRY_WAITED_FOR):
                 await await_entry(progress, reason)
                 return
         if await self._lower_protection(reason) or progress.gives_way(reason):
@@ -241,7 +241,7 @@ class ExitMonitorWorkflow:
             progress.tell("the protection's final size is not known yet: what it may still sell is left out")
         elif view.live is not None:
             # The exchange may have told its size, if not what it came to.
-            if workflow.patched(TOLD_LATER):
+            if changed(Change.TOLD_LATER):
                 view = await protection.lower(why, within=TOLD_LATER_SECONDS, enough=claims_less)
             if view.live is not None and not claims_less(view):
                 await progress.tell_unsold(
@@ -282,9 +282,9 @@ class ExitMonitorWorkflow:
         touched = self._touched or progress.start.resumed
         if touched and not progress.look and progress.selling is None:
             # What somebody else sold of it (a person, the market maker) may have been all that the entry had left.
-            progress.look = workflow.patched("look-when-an-entry-ends-after-other-sells")
+            progress.look = changed(Change.LOOK_AFTER_OTHER_SELLS)
         if news.short and not progress.look and progress.selling is None:
-            progress.look = workflow.patched("look whether an entry that ended short left dust")
+            progress.look = changed(Change.LOOK_FOR_DUST)
 
     @workflow.signal
     def position_changed(self) -> None:
@@ -356,7 +356,7 @@ class ExitMonitorWorkflow:
             self._promise.keep(progress.start.entry_key, CommandKind.CLOSE, request)
             progress.failures = 0
             progress.tell_wish(Wish.of(CommandKind.CLOSE, "close requested", request))
-        elif self._pauses.pausing and workflow.patched(_ASKED_AGAIN):
+        elif self._pauses.pausing and changed(Change.SECOND_CLOSE_ENDS_PAUSE):
             self._pauses.ask_again()
             progress.tell_wish(Wish.of(CommandKind.CLOSE, "close requested again", request))
 

@@ -20,20 +20,19 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import order_workflow_id
     from domain.messages import CloseRequest, ExitDue, MonitorStart, PositionView, TradeOutcome
     from domain.wording import money, rules_sentence
+    from workflows.changes import Change, changed
     from workflows.durable import transact
     from workflows.protection import ExchangeProtection
     from workflows.timeline import Timeline
 
-__all__ = ["PATIENCE", "TOLD_LATER", "TOLD_LATER_SECONDS", "ExitProgress", "MonitorViewState"]
+__all__ = ["PATIENCE", "TOLD_LATER_SECONDS", "ExitProgress", "MonitorViewState"]
 
 PATIENCE = 0.5
 """Wall seconds that an exit waits for the end of each resting order of its trade (EXIT-10)."""
-TOLD_LATER = "people are told that an exit waits once an end has had its time to be confirmed"
 TOLD_LATER_SECONDS = 1.5
 """Wall seconds that follow, before people are told that an exit waits for such an end: while no read works, the user
 stream's word for it counts after a second at most.
 """
-_HIGHER_FIRST = "no exit is begun for a reason that a higher one goes before"
 
 
 class MonitorViewState(BaseModel):
@@ -114,7 +113,7 @@ class ExitProgress:
         It would be cancelled just as it starts. An order that ends at that moment is admitted again and looks like an
         earlier monitor's: legs would follow each other endlessly, and the stop would never be sent.
         """
-        return self.outranked(reason) and workflow.patched(_HIGHER_FIRST)
+        return self.outranked(reason) and changed(Change.HIGHER_GOES_FIRST)
 
     @property
     def all_sold(self) -> bool:

@@ -19,16 +19,12 @@ with workflow.unsafe.imports_passed_through():
     from domain.intents import monitor_exit
     from domain.messages import CloseRequest, OrderIntent, OrderOutcome
     from domain.wording import money
+    from workflows.changes import Change, changed, is_unreplayable
     from workflows.durable import OrderChild, start_order_child, wait_until
     from workflows.exit_pauses import LITTLE, pause_of_stop
-    from workflows.exit_progress import PATIENCE, TOLD_LATER, TOLD_LATER_SECONDS, ExitProgress
+    from workflows.exit_progress import PATIENCE, TOLD_LATER_SECONDS, ExitProgress
 
 __all__ = ["ExitSelling", "sells_beside"]
-
-_GOES_ON = "an exit order whose workflow was terminated goes on in another"
-_CLAIMS_FIRST = "an exit that has no claim in the ledger yet is not left behind"
-_SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
-_DUST_IS_NOTHING = "dust beside what may still sell a trade is nothing to sell"
 
 
 def sells_beside(remaining: Decimal, claimed: Decimal, free: Decimal | None) -> bool:
@@ -38,7 +34,7 @@ def sells_beside(remaining: Decimal, claimed: Decimal, free: Decimal | None) -> 
     """
     if remaining <= claimed:
         return False
-    return free is None or free > 0 or not workflow.patched(_DUST_IS_NOTHING)
+    return free is None or free > 0 or not changed(Change.DUST_IS_NOTHING)
 
 
 class ExitSelling:
@@ -82,18 +78,19 @@ class ExitSelling:
                     child = again
                     continue
                 taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
-                if taken and workflow.patched("a leg that the ledger has for another exit is passed over"):
+                if taken and changed(Change.TAKEN_LEG_PASSED_OVER):
                     return await self._next_leg(reason)
                 return None
             return await self._next_leg(reason) if outcome.earlier else outcome
 
     async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> OrderChild | None:
-        """An exit order that a person terminated may still rest at the exchange with a claim: it is continued from the
-        ledger.
+        """An exit order that a person terminated, or whose history didn't fit its code, may still rest at the exchange
+        with a claim: it is continued from the ledger.
 
         If an update has already restarted it, it is not a child, and is cancelled like an earlier monitor's.
         """
-        if not isinstance(error.cause, TerminatedError) or not workflow.patched(_GOES_ON):
+        terminated = isinstance(error.cause, TerminatedError) and changed(Change.TERMINATED_EXIT_GOES_ON)
+        if not terminated and not (is_unreplayable(error.cause) and changed(Change.UNREPLAYABLE_EXIT_GOES_ON)):
             return None
         child = await start_order_child(intent, again=True)
         self._progress.take_over = self._progress.take_over or child is None
@@ -112,12 +109,12 @@ class ExitSelling:
             if child.done() or progress.outranked(reason):
                 return True
             progress.changed = False
-            if not urgent or not workflow.patched(_SIZE_IS_ENOUGH):
+            if not urgent or not changed(Change.TOLD_SIZE_IS_ENOUGH):
                 continue
             view = await progress.position(reason)
             if child.done() or view.remaining - view.pending_claims <= LITTLE * view.remaining:
                 continue
-            if child.id not in map(order_workflow_id, view.working) and workflow.patched(_CLAIMS_FIRST):
+            if child.id not in map(order_workflow_id, view.working) and changed(Change.CLAIM_BEFORE_LEFT_BEHIND):
                 continue  # it is about to claim, or has just ended: what claims nothing is no end whose size is told
             if view.told is not None and child.id not in map(order_workflow_id, view.told):
                 continue  # it claims less as more was refused for lack of funds: it is at work
@@ -131,7 +128,7 @@ class ExitSelling:
         itself. If there isn't, the wait for its end is reported to people.
         """
         progress = self._progress
-        if not workflow.patched("a higher exit waits half a second for a lower one"):
+        if not changed(Change.HIGHER_WAITS_HALF_A_SECOND):
             return False
         await wait_until(child.done, PATIENCE, f"waiting until {reason} is cancelled")
         if child.done():
@@ -146,7 +143,7 @@ class ExitSelling:
                 progress.tell(f"the final size of {reason} is not known yet: what it may still sell is left out")
                 self._leave_behind(child)
                 return True
-            if not waited and workflow.patched(TOLD_LATER):
+            if not waited and changed(Change.TOLD_LATER):
                 waited, progress.changed = True, False
                 await wait_until(
                     lambda: child.done() or progress.changed, TOLD_LATER_SECONDS, f"waiting for the end of {reason}"
@@ -158,7 +155,7 @@ class ExitSelling:
                 await progress.tell_unsold(
                     f"{progress.reason} waits for the end of {reason}, which may still sell all of it"
                 )
-                if not workflow.patched("what a lower exit may still sell is looked at again"):
+                if not changed(Change.LOWER_LOOKED_AT_AGAIN):
                     return False
             # The exchange may have told its size, if not what it came to.
             looks += 1

@@ -35,6 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderState, OrderType
     from domain.quoting import QUOTES
     from domain.wording import order_summary
+    from workflows.changes import UNREPLAYABLE, Change, begin, changed
     from workflows.durable import transact
     from workflows.order_attempts import OrderAttempts
     from workflows.order_progress import OrderProgress, OrderView
@@ -49,15 +50,15 @@ _QUOTES_PATIENCE_MARKET = 2.0
 _QUOTES_PATIENCE_STOP = 0.5
 """Wall seconds that a sell waits for the market maker's quotes on its symbol to be withdrawn; a due stop waits
 least."""
-_FREED = "a sell of a trade that ended without a fill tells the exit monitor"
 
 
-@workflow.defn(name="OrderWorkflow")
+@workflow.defn(name="OrderWorkflow", failure_exception_types=UNREPLAYABLE)
 class OrderWorkflow:
     """Runs the whole life of an order."""
 
     @workflow.init
     def __init__(self, intent: OrderIntent) -> None:
+        begin()
         self._intent = intent
         self._progress = OrderProgress(intent)
         self._promise = Promise()
@@ -143,7 +144,7 @@ class OrderWorkflow:
         if self._progress.filled.size > 0 or self._intent.protection_role:
             return True
         # What it had claimed can be protected again. A market maker's asks come and go with each round.
-        return self._intent.entry_point != QUOTES and workflow.patched(_FREED)
+        return self._intent.entry_point != QUOTES and changed(Change.UNSOLD_SELL_TELLS_MONITOR)
 
     async def _withdraw_quotes(self) -> None:
         """Withdraw the market maker's quotes on the symbol first (EXIT-4), with a time limit: size claimed by a quote

@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import CloseRequest, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
     from domain.protection import Protection, ProtectionKind, as_moved
     from domain.wording import money
+    from workflows.changes import Change, changed
     from workflows.durable import OrderChild, start_order_child, transact, wait_until
 
 __all__ = ["ExchangeProtection"]
@@ -36,12 +37,6 @@ _BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
 """A venue's refusal of a selling stop above its last trade: a stop resting there would have sold by now."""
 _SIZE_AGAIN = 60.0
 """Wall seconds before an order replaced because of its size is replaced for that reason again."""
-_DUE_FIRST = "what is due goes before a protection that is being replaced"
-_ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
-_NOT_AGAIN = "a protection is not replaced again for a size that the exchange has not taken"
-_ASKED_ONCE = "a protection that was asked to leave a moment ago is not asked again"
-_HEARD = "the end of a protection is heard while it is asked to leave, and from the ledger"
-_SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
 class ExchangeProtection:
@@ -136,7 +131,7 @@ class ExchangeProtection:
             return False
         lately = workflow.now() - self._replaced_at < timedelta(seconds=_SIZE_AGAIN)
         in_vain = lately and view.live_size < view.sellable <= self._replaced_for
-        return not (in_vain and workflow.patched(_NOT_AGAIN))
+        return not (in_vain and changed(Change.UNTAKEN_SIZE_NOT_AGAIN))
 
     async def lower(
         self,
@@ -152,16 +147,16 @@ class ExchangeProtection:
         order still resting then is in the answer.
         """
         said, began = False, workflow.now()
-        unless_due = unless_due and workflow.patched(_DUE_FIRST)
+        unless_due = unless_due and changed(Change.DUE_BEFORE_REPLACEMENT)
         while True:
             view = await self._view()
             if view.live is None and not self._under_way(view):
                 return view
             waited = (workflow.now() - began).total_seconds()
             late = within is not None and waited >= within
-            if late and workflow.patched("an exit waits half a second for its protection to leave"):
+            if late and changed(Change.HALF_A_SECOND_FOR_PROTECTION):
                 return view
-            if (unless_due and self._due()) or (enough(view) and workflow.patched(_ENOUGH)):
+            if (unless_due and self._due()) or (enough(view) and changed(Change.SMALLER_PROTECTION_IS_ENOUGH)):
                 return view
             if not said:
                 self._tell(f"cancelling the protection at the exchange first: {why}")
@@ -170,7 +165,7 @@ class ExchangeProtection:
             had_ended = self._ended
             if not self._asked_just_now(view.live):
                 await self._cancel(view.live)
-            had_ended = self._ended and (had_ended or not workflow.patched(_HEARD))
+            had_ended = self._ended and (had_ended or not changed(Change.PROTECTION_END_HEARD))
             await wait_until(
                 lambda had_ended=had_ended: (  # type: ignore[misc]
                     self._news or (self._ended and not had_ended) or (unless_due and self._due())
@@ -186,7 +181,7 @@ class ExchangeProtection:
         if self._order is None or self._order.done():
             return False
         recorded = self._number is not None and view.used >= self._number
-        return not (recorded and workflow.patched(_HEARD))
+        return not (recorded and changed(Change.PROTECTION_END_HEARD))
 
     async def closed(self) -> None:
         """The trade is closed: no protection is needed any more."""
@@ -232,7 +227,7 @@ class ExchangeProtection:
         if live is None or self._asked is None or self._asked[0] != live.order_key:
             return False
         lately = (workflow.now() - self._asked[1]).total_seconds() < _ASKED
-        return lately and workflow.patched(_ASKED_ONCE)
+        return lately and changed(Change.PROTECTION_ASKED_ONCE)
 
     async def _cancel(self, live: OrderIntent | None) -> None:
         """Ask the protective order's workflow to cancel; a missing one is restarted."""
@@ -270,7 +265,7 @@ class ExchangeProtection:
                 outcome.refusal in _BEYOND
                 and stop is not None
                 and not self._lowering
-                and workflow.patched(_SELL_BEYOND)
+                and changed(Change.STOP_BEYOND_MARKET_IS_DUE)
             ):
                 self._tell(f"the market is already beyond the stop of {money(stop)}: it is due ({why})")
                 self._beyond(stop)
