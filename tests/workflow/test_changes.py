@@ -37,12 +37,11 @@ ROOM = Path(changes.__file__).parent
 @pytest.fixture
 def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A query takes so long that whatever the workflow has begun besides ends meanwhile."""
-    lines = Timeline.lines.fget
-    assert lines is not None
+    lines = vars(Timeline)["lines"].fget
 
     def slowly(timeline: Timeline) -> list[str]:
         time.sleep(0.05)
-        return lines(timeline)
+        return list(lines(timeline))
 
     monkeypatch.setattr(Timeline, "lines", property(slowly))
 
