@@ -18,6 +18,11 @@ import time
 from collections import Counter
 from typing import Any, cast
 
+from temporalio.bridge.proto import ActivityTaskCompletion
+from temporalio.bridge.proto.activity_task import ActivityTask
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.bridge.worker import Worker as Bridge
 from temporalio.worker import Worker
 
 __all__ = ["hold_local_results"]
@@ -41,7 +46,7 @@ def hold_local_results(worker: Worker) -> Worker:
 class _Bridge:
     """The worker's way to core; what isn't named here goes through as it is."""
 
-    def __init__(self, bridge: Any) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._at_work: Counter[str] = Counter()
         """Activations that core has handed out and not got back, by run."""
@@ -52,10 +57,10 @@ class _Bridge:
         self._runs: dict[bytes, str] = {}
         """The runs of the local activities at work, by task token."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._bridge, name)
 
-    async def poll_workflow_activation(self) -> Any:
+    async def poll_workflow_activation(self) -> WorkflowActivation:
         """The next activation."""
         activation = await self._bridge.poll_workflow_activation()
         self._at_work[activation.run_id] += 1
@@ -63,7 +68,7 @@ class _Bridge:
             self._asked[activation.run_id] = time.monotonic()
         return activation
 
-    async def complete_workflow_activation(self, completion: Any) -> None:
+    async def complete_workflow_activation(self, completion: WorkflowActivationCompletion) -> None:
         """Answer an activation; core may have handed out the run's next one before this returns."""
         try:
             await self._bridge.complete_workflow_activation(completion)
@@ -76,14 +81,14 @@ class _Bridge:
             if len(self._ended) > 2 * len(self._runs) + 1000:
                 self._forget()
 
-    async def poll_activity_task(self) -> Any:
+    async def poll_activity_task(self) -> ActivityTask:
         """The next activity task."""
         task = await self._bridge.poll_activity_task()
         if task.HasField("start") and task.start.is_local:
             self._runs[task.task_token] = task.start.workflow_execution.run_id
         return task
 
-    async def complete_activity_task(self, completion: Any) -> None:
+    async def complete_activity_task(self, completion: ActivityTaskCompletion) -> None:
         """Tell core an activity's result, a local one's once its run is at rest."""
         run = self._runs.pop(completion.task_token, None)
         if run is not None:

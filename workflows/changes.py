@@ -1,15 +1,15 @@
 """The changes of workflow code, and which of them a run has.
 
-A run whose history older code began must go on as that code did, so a change of what a workflow does is a `Change`, and
-the code asks `changed`. A run that begins with today's code has all of today's changes: `begin` records that once, as
-its very first command, and none of the changes leaves a marker of its own. An older run is asked for each change where
-the code meets it, as it always was.
+A run whose history older code began must go on as that code did, so a change of what a workflow does is a `CodeChange`,
+and the code asks `changed`. A run that begins with today's code has all of today's changes: `begin` records that once,
+as its very first command, and none of the changes leaves a marker of its own. An older run is asked for each change
+where the code meets it, as it always was.
 
 That the record comes first is more than tidiness. A marker that follows a local activity can be lost to a replay: where
 a query is answered while the activity's result is on its way, Temporal's core ends the workflow task between the two,
 and a replay passes the place before it has heard of the marker. The run then can't go on: its stop would wait for ever.
 
-To add a change: add it to `Change`, and ask `changed` where the code differs. Once the newest of `_RECORDS` is
+To add a change: add it to `CodeChange`, and ask `changed` where the code differs. Once the newest of `_RECORDS` is
 released, a further change comes with a new record, whose place it has in `_SINCE`.
 """
 
@@ -20,7 +20,7 @@ from enum import StrEnum
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-__all__ = ["UNREPLAYABLE", "Change", "begin", "changed", "is_unreplayable"]
+__all__ = ["UNREPLAYABLE", "CodeChange", "begin", "changed", "is_unreplayable"]
 
 UNREPLAYABLE = [workflow.NondeterminismError, RuntimeError]
 """A run of an order or a trade whose history doesn't fit its code fails: another run goes on from the ledger, which has
@@ -32,7 +32,7 @@ _RECORDS = ("all changes until December 2026",)
 """Each says that a run has from its start all changes that there were by then; the oldest first."""
 
 
-class Change(StrEnum):
+class CodeChange(StrEnum):
     """What workflow code does otherwise than it once did; the value is in histories and never changes."""
 
     ANSWERS_UNNEEDED = "an answer that nothing depends on any more is not waited for"
@@ -75,7 +75,7 @@ class Change(StrEnum):
     UNTAKEN_SIZE_NOT_AGAIN = "a protection is not replaced again for a size that the exchange has not taken"
 
 
-_SINCE: dict[Change, int] = {}
+_SINCE: dict[CodeChange, int] = {}
 """The place in `_RECORDS` of the first record that a change belongs to, where it isn't the oldest one."""
 
 
@@ -87,7 +87,7 @@ def begin() -> None:
     any(workflow.patched(record) for record in reversed(_RECORDS))
 
 
-def changed(change: Change) -> bool:
+def changed(change: CodeChange) -> bool:
     """Whether this run has the change."""
     records = _RECORDS[_SINCE.get(change, 0) :]
     return any(workflow.patched(record) for record in reversed(records)) or workflow.patched(change.value)

@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities
     from activities.interfaces.starting import order_start
     from domain.messages import OrderIntent, OrderOutcome
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
 
 __all__ = [
     "HEARTBEAT",
@@ -165,7 +165,7 @@ async def ask_until(
     """
     asking = _asked(method, request, summary, tries=tries, timeout=timedelta(seconds=20))
     await workflow.wait_condition(lambda: asking.done() or known())
-    if not asking.done() and changed(Change.ANSWERS_UNNEEDED):
+    if not asking.done() and changed(CodeChange.ANSWERS_UNNEEDED):
         asking.cancel()
         asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         return None

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import order_workflow_id
     from domain.messages import CloseRequest
     from domain.wording import outcome_sentence
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import transact, wait_until
     from workflows.exit_progress import PATIENCE, ExitProgress
 
@@ -53,7 +53,7 @@ async def await_entry(progress: ExitProgress, reason: ExitReason) -> None:
 async def _hear_ends(progress: ExitProgress) -> None:
     """Wait, for a limited time, for exits that were left behind: their fills belong in the trade's outcome."""
     working = [task for task in progress.behind if not task.done()]
-    if not working or not changed(Change.LEFT_BEHIND_END_FIRST):
+    if not working or not changed(CodeChange.LEFT_BEHIND_END_FIRST):
         return
     await wait_until(
         lambda: all(task.done() for task in working),

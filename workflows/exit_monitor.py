@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.wording import money
-    from workflows.changes import UNREPLAYABLE, Change, begin, changed
+    from workflows.changes import UNREPLAYABLE, CodeChange, begin, changed
     from workflows.exit_closing import await_entry, close_if_flat, stop_entry
     from workflows.exit_pauses import ExitPauses, sold_little
     from workflows.exit_progress import (
@@ -140,7 +140,7 @@ class ExitMonitorWorkflow:
 
     def _starts_anew(self) -> bool:
         # A run that passed this point before there was such a point goes on as it did.
-        self._may_start_anew = changed(Change.NEW_HISTORY_WHILE_DUE)
+        self._may_start_anew = changed(CodeChange.NEW_HISTORY_WHILE_DUE)
         return self._may_start_anew
 
     async def _look(self) -> None:
@@ -162,7 +162,7 @@ class ExitMonitorWorkflow:
         progress = self._progress
         progress.freed = False
         self._pauses.begin()
-        if progress.take_over and changed(Change.EARLIER_EXITS_END_FIRST):
+        if progress.take_over and changed(CodeChange.EARLIER_EXITS_END_FIRST):
             await end_earlier_exits(progress, reason)
         if not progress.entry_final:
             await stop_entry(progress)
@@ -170,7 +170,7 @@ class ExitMonitorWorkflow:
             await close_if_flat(progress, reason)
             if progress.closed is not None:
                 return
-            if progress.all_sold and changed(Change.ENTRY_WAITED_FOR):
+            if progress.all_sold and changed(CodeChange.ENTRY_WAITED_FOR):
                 await await_entry(progress, reason)
                 return
         if await self._lower_protection(reason) or progress.gives_way(reason):
@@ -241,7 +241,7 @@ class ExitMonitorWorkflow:
             progress.tell("the protection's final size is not known yet: what it may still sell is left out")
         elif view.live is not None:
             # The exchange may have told its size, if not what it came to.
-            if changed(Change.TOLD_LATER):
+            if changed(CodeChange.TOLD_LATER):
                 view = await protection.lower(why, within=TOLD_LATER_SECONDS, enough=claims_less)
             if view.live is not None and not claims_less(view):
                 await progress.tell_unsold(
@@ -282,9 +282,9 @@ class ExitMonitorWorkflow:
         touched = self._touched or progress.start.resumed
         if touched and not progress.look and progress.selling is None:
             # What somebody else sold of it (a person, the market maker) may have been all that the entry had left.
-            progress.look = changed(Change.LOOK_AFTER_OTHER_SELLS)
+            progress.look = changed(CodeChange.LOOK_AFTER_OTHER_SELLS)
         if news.short and not progress.look and progress.selling is None:
-            progress.look = changed(Change.LOOK_FOR_DUST)
+            progress.look = changed(CodeChange.LOOK_FOR_DUST)
 
     @workflow.signal
     def position_changed(self) -> None:
@@ -356,7 +356,7 @@ class ExitMonitorWorkflow:
             self._promise.keep(progress.start.entry_key, CommandKind.CLOSE, request)
             progress.failures = 0
             progress.tell_wish(Wish.of(CommandKind.CLOSE, "close requested", request))
-        elif self._pauses.pausing and changed(Change.SECOND_CLOSE_ENDS_PAUSE):
+        elif self._pauses.pausing and changed(CodeChange.SECOND_CLOSE_ENDS_PAUSE):
             self._pauses.ask_again()
             progress.tell_wish(Wish.of(CommandKind.CLOSE, "close requested again", request))
 

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.obstacles import Obstacle, obstacle_of
     from domain.orders import OrderState
     from domain.wording import money
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import wait_until
     from workflows.exit_progress import ExitProgress
 
@@ -52,7 +52,7 @@ def sold_little(reason: ExitReason, outcome: OrderOutcome) -> bool:
     """Whether a stop's exit has left nearly all of its trade, as in a thin order book."""
     left = outcome.trade_remaining or Decimal(0)
     little = 0 < outcome.filled_size < LITTLE * (outcome.filled_size + left)
-    return little and price_stop(reason) and changed(Change.PAUSE_AFTER_LITTLE)
+    return little and price_stop(reason) and changed(CodeChange.PAUSE_AFTER_LITTLE)
 
 
 class ExitPauses:
@@ -101,7 +101,7 @@ class ExitPauses:
         if refused and not dropped:
             await self._after_refusal(reason, why, tried, outcome)
         elif outcome is None or outcome.filled_size == 0:
-            if changed(Change.PAUSE_AFTER_NOTHING):
+            if changed(CodeChange.PAUSE_AFTER_NOTHING):
                 await self._after_nothing_sold(reason, why, tried, dropped=dropped)
         elif sold_little(reason, outcome):
             await self._after_nothing_sold(reason, why, tried, sold="almost nothing")
@@ -158,7 +158,7 @@ class ExitPauses:
         return float(self._progress.start.rules.retry_max_seconds)
 
     def _pause(self, failures: int, *, stop: bool) -> float:
-        if stop and failures > 0 and changed(Change.STOP_AGAIN_WITHIN_FIVE_SECONDS):
+        if stop and failures > 0 and changed(CodeChange.STOP_AGAIN_WITHIN_FIVE_SECONDS):
             return pause_of_stop(failures, self._longest)
         return pause_after(failures, self._longest)
 
@@ -181,7 +181,7 @@ class ExitPauses:
 
     async def _wait(self, reason: ExitReason, seconds: float, tried: Decimal, obstacle: Obstacle | None) -> None:
         progress, began = self._progress, workflow.now()
-        looks = changed(Change.PAUSE_ENDS_WHEN_KNOWN)
+        looks = changed(CodeChange.PAUSE_ENDS_WHEN_KNOWN)
         ends = workflow.now() + timedelta(seconds=seconds)
         if looks and 0 < progress.size < tried:
             return

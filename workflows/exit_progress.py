@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import order_workflow_id
     from domain.messages import CloseRequest, ExitDue, MonitorStart, PositionView, TradeOutcome
     from domain.wording import money, rules_sentence
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import transact
     from workflows.protection import ExchangeProtection
     from workflows.timeline import Timeline
@@ -113,7 +113,7 @@ class ExitProgress:
         It would be cancelled just as it starts. An order that ends at that moment is admitted again and looks like an
         earlier monitor's: legs would follow each other endlessly, and the stop would never be sent.
         """
-        return self.outranked(reason) and changed(Change.HIGHER_GOES_FIRST)
+        return self.outranked(reason) and changed(CodeChange.HIGHER_GOES_FIRST)
 
     @property
     def all_sold(self) -> bool:

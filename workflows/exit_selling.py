@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.intents import monitor_exit
     from domain.messages import CloseRequest, OrderIntent, OrderOutcome
     from domain.wording import money
-    from workflows.changes import Change, changed, is_unreplayable
+    from workflows.changes import CodeChange, changed, is_unreplayable
     from workflows.durable import OrderChild, start_order_child, wait_until
     from workflows.exit_pauses import LITTLE, pause_of_stop
     from workflows.exit_progress import PATIENCE, TOLD_LATER_SECONDS, ExitProgress
@@ -34,7 +34,7 @@ def sells_beside(remaining: Decimal, claimed: Decimal, free: Decimal | None) -> 
     """
     if remaining <= claimed:
         return False
-    return free is None or free > 0 or not changed(Change.DUST_IS_NOTHING)
+    return free is None or free > 0 or not changed(CodeChange.DUST_IS_NOTHING)
 
 
 class ExitSelling:
@@ -78,7 +78,7 @@ class ExitSelling:
                     child = again
                     continue
                 taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
-                if taken and changed(Change.TAKEN_LEG_PASSED_OVER):
+                if taken and changed(CodeChange.TAKEN_LEG_PASSED_OVER):
                     return await self._next_leg(reason)
                 return None
             return await self._next_leg(reason) if outcome.earlier else outcome
@@ -89,8 +89,8 @@ class ExitSelling:
 
         If an update has already restarted it, it is not a child, and is cancelled like an earlier monitor's.
         """
-        terminated = isinstance(error.cause, TerminatedError) and changed(Change.TERMINATED_EXIT_GOES_ON)
-        if not terminated and not (is_unreplayable(error.cause) and changed(Change.UNREPLAYABLE_EXIT_GOES_ON)):
+        terminated = isinstance(error.cause, TerminatedError) and changed(CodeChange.TERMINATED_EXIT_GOES_ON)
+        if not terminated and not (is_unreplayable(error.cause) and changed(CodeChange.UNREPLAYABLE_EXIT_GOES_ON)):
             return None
         child = await start_order_child(intent, again=True)
         self._progress.take_over = self._progress.take_over or child is None
@@ -109,12 +109,12 @@ class ExitSelling:
             if child.done() or progress.outranked(reason):
                 return True
             progress.changed = False
-            if not urgent or not changed(Change.TOLD_SIZE_IS_ENOUGH):
+            if not urgent or not changed(CodeChange.TOLD_SIZE_IS_ENOUGH):
                 continue
             view = await progress.position(reason)
             if child.done() or view.remaining - view.pending_claims <= LITTLE * view.remaining:
                 continue
-            if child.id not in map(order_workflow_id, view.working) and changed(Change.CLAIM_BEFORE_LEFT_BEHIND):
+            if child.id not in map(order_workflow_id, view.working) and changed(CodeChange.CLAIM_BEFORE_LEFT_BEHIND):
                 continue  # it is about to claim, or has just ended: what claims nothing is no end whose size is told
             if view.told is not None and child.id not in map(order_workflow_id, view.told):
                 continue  # it claims less as more was refused for lack of funds: it is at work
@@ -128,7 +128,7 @@ class ExitSelling:
         itself. If there isn't, the wait for its end is reported to people.
         """
         progress = self._progress
-        if not changed(Change.HIGHER_WAITS_HALF_A_SECOND):
+        if not changed(CodeChange.HIGHER_WAITS_HALF_A_SECOND):
             return False
         await wait_until(child.done, PATIENCE, f"waiting until {reason} is cancelled")
         if child.done():
@@ -143,7 +143,7 @@ class ExitSelling:
                 progress.tell(f"the final size of {reason} is not known yet: what it may still sell is left out")
                 self._leave_behind(child)
                 return True
-            if not waited and changed(Change.TOLD_LATER):
+            if not waited and changed(CodeChange.TOLD_LATER):
                 waited, progress.changed = True, False
                 await wait_until(
                     lambda: child.done() or progress.changed, TOLD_LATER_SECONDS, f"waiting for the end of {reason}"
@@ -155,7 +155,7 @@ class ExitSelling:
                 await progress.tell_unsold(
                     f"{progress.reason} waits for the end of {reason}, which may still sell all of it"
                 )
-                if not changed(Change.LOWER_LOOKED_AT_AGAIN):
+                if not changed(CodeChange.LOWER_LOOKED_AT_AGAIN):
                     return False
             # The exchange may have told its size, if not what it came to.
             looks += 1

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.exits import ExitReason
     from domain.ids import order_workflow_id
     from domain.messages import CloseRequest
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import wait_until
     from workflows.exit_closing import close_if_flat
     from workflows.exit_progress import PATIENCE, ExitProgress
@@ -40,7 +40,7 @@ async def take_plan_over(progress: ExitProgress) -> None:
     if progress.reason is None:
         await progress.rearm("position read; monitoring continues")
     elif progress.claims > 0:
-        progress.take_over = changed(Change.EARLIER_EXIT_STANDS_DOWN)
+        progress.take_over = changed(CodeChange.EARLIER_EXIT_STANDS_DOWN)
 
 
 async def end_earlier_exits(progress: ExitProgress, reason: ExitReason) -> None:
@@ -64,6 +64,6 @@ async def end_earlier_exits(progress: ExitProgress, reason: ExitReason) -> None:
                 await handle.signal("cancel", CloseRequest(by="a higher exit", own=True))
             except ApplicationError:
                 # Its workflow is gone, and the sweep starts it again: then it is asked once more.
-                progress.take_over = changed(Change.GONE_EXIT_ASKED_AGAIN)
+                progress.take_over = changed(CodeChange.GONE_EXIT_ASKED_AGAIN)
         asked = True
         await workflow.sleep(_EARLIER_LOOK, summary="waiting until the earlier exit has ended")

@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderState, OrderType
     from domain.quoting import QUOTES
     from domain.wording import order_summary
-    from workflows.changes import UNREPLAYABLE, Change, begin, changed
+    from workflows.changes import UNREPLAYABLE, CodeChange, begin, changed
     from workflows.durable import transact
     from workflows.order_attempts import OrderAttempts
     from workflows.order_progress import OrderProgress, OrderView
@@ -144,7 +144,7 @@ class OrderWorkflow:
         if self._progress.filled.size > 0 or self._intent.protection_role:
             return True
         # What it had claimed can be protected again. A market maker's asks come and go with each round.
-        return self._intent.entry_point != QUOTES and changed(Change.UNSOLD_SELL_TELLS_MONITOR)
+        return self._intent.entry_point != QUOTES and changed(CodeChange.UNSOLD_SELL_TELLS_MONITOR)
 
     async def _withdraw_quotes(self) -> None:
         """Withdraw the market maker's quotes on the symbol first (EXIT-4), with a time limit: size claimed by a quote

@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import Admission, AttemptPlan, PlaceAnswer, PlaceVerdict, ResolveVerdict
     from domain.orders import TAKES_NO_MARKET, AttemptStatus, OrderState, OrderType, end_state
     from domain.wording import money
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import HEARTBEAT, ask_until, transact, wait_until
     from workflows.order_progress import OrderProgress
     from workflows.order_reports import OrderReports
@@ -118,7 +118,7 @@ class OrderAttempts:
             end = self._end_after_attempt(deadline, reprices, repricing=repricing)
             if end is not None:
                 return end
-            if not repricing and changed(Change.BACKOFF_AFTER_ENDED_POST_ONLY):
+            if not repricing and changed(CodeChange.BACKOFF_AFTER_ENDED_POST_ONLY):
                 await self._back_off()
             self._progress.at_market = reprices > self._intent.rules.max_reprices
             plan = await self._next(market=self._progress.at_market)
@@ -163,7 +163,7 @@ class OrderAttempts:
             number
         ):
             return False
-        if not changed(Change.CANCELLED_STAYS_CANCELLED):
+        if not changed(CodeChange.CANCELLED_STAYS_CANCELLED):
             return False
         if silent:
             # A message may leave out why; the order itself may say.
@@ -261,7 +261,7 @@ class OrderAttempts:
         progress, intent = self._progress, self._intent
         takes_less = not progress.is_entry and intent.entry_key is not None and intent.base_size is None
         short = takes_less and progress.refusal in LACK_OF_FUNDS
-        return short and progress.cancel_wish is None and changed(Change.LESS_AFTER_LACK_OF_FUNDS)
+        return short and progress.cancel_wish is None and changed(CodeChange.LESS_AFTER_LACK_OF_FUNDS)
 
     async def _next_smaller(self, refused: AttemptPlan) -> AttemptPlan | None:
         # Where the product takes no market orders, the limit that stands in for one is followed by one.
@@ -280,7 +280,7 @@ class OrderAttempts:
             and not self._limit_only
             and must_leave(self._intent)
             and self._too_late() is None
-            and changed(Change.LIMIT_AFTER_REFUSED_MARKET)
+            and changed(CodeChange.LIMIT_AFTER_REFUSED_MARKET)
         )
 
     async def _next_at_limit(self) -> AttemptPlan | None:

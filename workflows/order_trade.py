@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
     from domain.orders import OrderRole, OrderState, TradeState
     from domain.wording import outcome_sentence
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import transact
     from workflows.order_progress import OrderProgress
     from workflows.promise import Promise
@@ -150,7 +150,7 @@ class EntryTrade:
         except WorkflowAlreadyStartedError:
             await self._signal_monitor()
         workflow.upsert_search_attributes([STATUS.value_set("PROTECTED")])
-        if self._close_later is not None and changed(Change.CLOSE_HOLDS_FOR_LATER_FILLS):
+        if self._close_later is not None and changed(CodeChange.CLOSE_HOLDS_FOR_LATER_FILLS):
             request, self._close_later = self._close_later, None
             progress.tell("the close that was requested earlier also applies to these fills")
             await self._have_sold(request)

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import KeepCommand, OrderActivities
     from domain.commands import CommandKind, not_understood
     from domain.messages import CloseRequest
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
 
 __all__ = ["Promise", "refuse_unknown"]
 
@@ -50,7 +50,7 @@ class Promise:
         """Store that it was accepted, unless it is a request of another of our workflows."""
         if request.own or kind in self._given:
             return
-        if not changed(Change.PROMISES_IN_LEDGER):
+        if not changed(CodeChange.PROMISES_IN_LEDGER):
             return
         self._given.add(kind)
         writing = asyncio.create_task(self._keep(KeepCommand(subject=subject, kind=kind, request=request)))

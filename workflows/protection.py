@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import CloseRequest, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
     from domain.protection import Protection, ProtectionKind, as_moved
     from domain.wording import money
-    from workflows.changes import Change, changed
+    from workflows.changes import CodeChange, changed
     from workflows.durable import OrderChild, start_order_child, transact, wait_until
 
 __all__ = ["ExchangeProtection"]
@@ -131,7 +131,7 @@ class ExchangeProtection:
             return False
         lately = workflow.now() - self._replaced_at < timedelta(seconds=_SIZE_AGAIN)
         in_vain = lately and view.live_size < view.sellable <= self._replaced_for
-        return not (in_vain and changed(Change.UNTAKEN_SIZE_NOT_AGAIN))
+        return not (in_vain and changed(CodeChange.UNTAKEN_SIZE_NOT_AGAIN))
 
     async def lower(
         self,
@@ -147,16 +147,16 @@ class ExchangeProtection:
         order still resting then is in the answer.
         """
         said, began = False, workflow.now()
-        unless_due = unless_due and changed(Change.DUE_BEFORE_REPLACEMENT)
+        unless_due = unless_due and changed(CodeChange.DUE_BEFORE_REPLACEMENT)
         while True:
             view = await self._view()
             if view.live is None and not self._under_way(view):
                 return view
             waited = (workflow.now() - began).total_seconds()
             late = within is not None and waited >= within
-            if late and changed(Change.HALF_A_SECOND_FOR_PROTECTION):
+            if late and changed(CodeChange.HALF_A_SECOND_FOR_PROTECTION):
                 return view
-            if (unless_due and self._due()) or (enough(view) and changed(Change.SMALLER_PROTECTION_IS_ENOUGH)):
+            if (unless_due and self._due()) or (enough(view) and changed(CodeChange.SMALLER_PROTECTION_IS_ENOUGH)):
                 return view
             if not said:
                 self._tell(f"cancelling the protection at the exchange first: {why}")
@@ -165,7 +165,7 @@ class ExchangeProtection:
             had_ended = self._ended
             if not self._asked_just_now(view.live):
                 await self._cancel(view.live)
-            had_ended = self._ended and (had_ended or not changed(Change.PROTECTION_END_HEARD))
+            had_ended = self._ended and (had_ended or not changed(CodeChange.PROTECTION_END_HEARD))
             await wait_until(
                 lambda had_ended=had_ended: (  # type: ignore[misc]
                     self._news or (self._ended and not had_ended) or (unless_due and self._due())
@@ -181,7 +181,7 @@ class ExchangeProtection:
         if self._order is None or self._order.done():
             return False
         recorded = self._number is not None and view.used >= self._number
-        return not (recorded and changed(Change.PROTECTION_END_HEARD))
+        return not (recorded and changed(CodeChange.PROTECTION_END_HEARD))
 
     async def closed(self) -> None:
         """The trade is closed: no protection is needed any more."""
@@ -227,7 +227,7 @@ class ExchangeProtection:
         if live is None or self._asked is None or self._asked[0] != live.order_key:
             return False
         lately = (workflow.now() - self._asked[1]).total_seconds() < _ASKED
-        return lately and changed(Change.PROTECTION_ASKED_ONCE)
+        return lately and changed(CodeChange.PROTECTION_ASKED_ONCE)
 
     async def _cancel(self, live: OrderIntent | None) -> None:
         """Ask the protective order's workflow to cancel; a missing one is restarted."""
@@ -265,7 +265,7 @@ class ExchangeProtection:
                 outcome.refusal in _BEYOND
                 and stop is not None
                 and not self._lowering
-                and changed(Change.STOP_BEYOND_MARKET_IS_DUE)
+                and changed(CodeChange.STOP_BEYOND_MARKET_IS_DUE)
             ):
                 self._tell(f"the market is already beyond the stop of {money(stop)}: it is due ({why})")
                 self._beyond(stop)

@@ -26,7 +26,7 @@ from tests.workflow.test_pauses_that_end import LONG
 from tests.workflow.test_replay import replayer
 from tests.workflow.test_urgent_exits import STOP, bought, close, until_sold
 from workflows import changes
-from workflows.changes import Change
+from workflows.changes import CodeChange
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.order import OrderWorkflow
 from workflows.timeline import Timeline
@@ -50,24 +50,29 @@ def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 async def asked_all_the_time(trade: Trade, *, told: bool = False) -> AsyncIterator[None]:
     """Three people look at the trade's timeline without a pause; with `told`, it hears of changes meanwhile."""
 
+    over = asyncio.Event()
+
     async def ask() -> None:
-        while True:
+        while not over.is_set():
             with suppress(RPCError):  # too many people ask
                 await trade.monitor.query("timeline")
 
     async def tell() -> None:
         chance = random.Random(7)
-        with suppress(RPCError):  # it has ended
-            while True:
+        while not over.is_set():
+            with suppress(RPCError):  # it has ended
                 await trade.monitor.signal("position_changed")
-                await asyncio.sleep(chance.random() * 0.05)  # at any place of its work
+            await asyncio.sleep(chance.random() * 0.05)  # at any place of its work
 
     async with asyncio.TaskGroup() as people:
-        asking = [people.create_task(ask()) for _ in range(3)]
-        asking += [people.create_task(tell())] * told
-        yield
-        for task in asking:
-            task.cancel()
+        for _ in range(3):
+            people.create_task(ask())
+        if told:
+            people.create_task(tell())
+        try:
+            yield
+        finally:
+            over.set()
 
 
 async def histories(trade: Trade) -> list[WorkflowHistory]:
@@ -118,8 +123,8 @@ def test_no_workflow_asks_for_a_change_in_another_way() -> None:
 
 def test_a_change_keeps_its_text() -> None:
     """The texts are in histories of running workflows: a new change adds one, none is altered or taken away."""
-    assert len(set(Change)) == len(Change.__members__)
-    told = sha256("\n".join(sorted(Change)).encode()).hexdigest()
+    assert len(set(CodeChange)) == len(CodeChange.__members__)
+    told = sha256("\n".join(sorted(CodeChange)).encode()).hexdigest()
     assert told[:16] == "e4b5ed90a462394c", "add a change to the list, and this digest with it, but never alter one"
 
 
