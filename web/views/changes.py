@@ -25,7 +25,8 @@ SELECT order_key AS key, xmin::text AS version, state = 'UNKNOWN' AS unknown,
 """
 _TRADES = """
 SELECT t.entry_key AS key, t.xmin::text || '/' || coalesce(p.xmin::text, '') AS version, t.symbol
-  FROM trades t LEFT JOIN exit_plans p ON p.entry_key = t.entry_key WHERE t.account = $1 AND t.state <> 'CLOSED'
+  FROM trades t LEFT JOIN exit_plans p ON p.entry_key = t.entry_key AND p.state <> 'DISARMED'
+ WHERE t.account = $1 AND t.state <> 'CLOSED'
 """
 _PRICES = """
 SELECT symbol, bid, ask, price, at, xmin::text AS version FROM market_prices
@@ -72,7 +73,7 @@ async def changes_since(
 ) -> Changes:
     """What has changed since `seen`, which becomes what is seen now. Nothing has since a look that saw nothing yet.
 
-    `count`: closed trades are counted also if none has closed since, as rows may have been imported.
+    `count`: closed trades are counted anew, as some may have closed between two looks, or have been imported.
     """
     before, first = seen.happened, seen.happened is None
     found = Changes()
@@ -102,7 +103,7 @@ async def changes_since(
     elif changed:
         found.trades = await trade_lines(ledger, account, changed)
         known = {**known, **{row["entry_key"]: open_trade(row) for row in found.trades}}
-    closed = await read_closed(ledger, account) if count or first or found.trades_gone else seen.closed
+    closed = await read_closed(ledger, account) if count or first else seen.closed + len(found.trades_gone)
 
     found.prices = [
         {name: row[name] for name in ("symbol", "bid", "ask", "price", "at")}

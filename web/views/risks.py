@@ -20,11 +20,12 @@ from web.views.trades import rules_of
 
 __all__ = ["Bid", "OpenTrade", "OpenTrades", "open_trade", "read_open_trades", "stop_of"]
 
+# The plans of open trades are found by an index of those that are not disarmed, not in all plans that there have been.
 _OPEN = """
 SELECT t.entry_key, t.symbol, t.remaining, t.bought_size, t.bought_value, t.rules, p.stop, m.bid, m.at,
        EXISTS (SELECT FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
                   AND NOT s.finished) AS rests
-  FROM trades t LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
+  FROM trades t LEFT JOIN exit_plans p ON p.entry_key = t.entry_key AND p.state <> 'DISARMED'
   LEFT JOIN market_prices m ON m.account = t.account AND m.symbol = t.symbol
  WHERE t.account = $1 AND t.state <> 'CLOSED'
 """

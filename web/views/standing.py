@@ -32,7 +32,8 @@ _OPEN_ORDERS = """
 SELECT count(*)::int AS open_orders, (count(*) FILTER (WHERE state = 'UNKNOWN'))::int AS unknown_orders
   FROM orders WHERE account = $1 AND NOT finished
 """
-_CLOSED = "SELECT count(*)::int FROM trades WHERE account = $1 AND state = 'CLOSED'"
+# A trade has this time from its close on and for good; counted so, an index is read and no trade.
+_CLOSED = "SELECT count(*)::int FROM trades WHERE account = $1 AND closed_at IS NOT NULL"
 _HAPPENED = """
 SELECT open.events::int AS open_incidents, open.critical::int AS critical_incidents,
        (SELECT count(*) FROM commands WHERE account = $1 AND kind IN ('close', 'cancel') AND accepted_at > now()
