@@ -14,8 +14,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from activities.database import Pool, Record, Statements, lock_account
-from activities.orders.group_controls import IN_FORCE, turn_group_locked
-from activities.orders.limits import QUOTE, has_rate, is_own, kept_rates, learn_rates, of_the_day, own_currency
+from activities.orders.group_controls import turn_group_locked
+from activities.orders.limits import kept_rates, learn_rates, own_currency
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.limit_groups import (
@@ -48,54 +48,9 @@ _LIMIT = "daily loss limit"
 _NO_TRIGGER = ""
 """Stands for the triggers of a strategy that has none any more, as no order is without one."""
 
-_COST = "(t.bought_value + t.bought_quote_fees) * t.remaining / nullif(t.bought_size - t.bought_base_fees, 0)"
-# A trade of before has no trigger of its own: looked up one by one, as a join would be planned as a scan of orders.
-_TRIGGER = "coalesce(t.entry_trigger, (SELECT o.trigger FROM orders o WHERE o.order_key = t.entry_key))"
-# What is open by trigger and symbol, and what today's trades of each group brought. Parameters: account; of each
-# trigger of each group: kind and name of the group, the trigger, whether what is open is limited, whether the day's
-# loss is; names of the account's own currency, how its symbols end; whether the account's open trades are counted, too.
-# Where nothing of a kind is limited it is not read. Trades are summed by symbol before anything is made of the symbol.
-GROUP_FACTS = f"""
-WITH used AS MATERIALIZED (
-    SELECT t.entry_trigger AS trigger, t.symbol, count(*) AS trades, sum({_COST}) AS money
-      FROM trades t WHERE (true = ANY ($5::bool[]) OR $9) AND t.account = $1 AND t.state <> 'CLOSED'
-       AND t.entry_trigger IS NOT NULL
-     GROUP BY t.entry_trigger, t.symbol
-    UNION ALL
-    SELECT {_TRIGGER}, t.symbol, 1, {_COST}
-      FROM trades t WHERE (true = ANY ($5::bool[]) OR $9) AND t.account = $1 AND t.state <> 'CLOSED'
-       AND t.entry_trigger IS NULL
-    UNION ALL
-    SELECT o.trigger, o.symbol,
-           count(*) FILTER (WHERE NOT EXISTS (SELECT FROM trades t WHERE t.entry_key = o.order_key
-                                                 AND t.state <> 'CLOSED')),
-           sum(greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0))
-      FROM orders o
-     WHERE (true = ANY ($5::bool[]) OR $9) AND o.account = $1 AND NOT o.finished AND o.role = 'ENTRY'
-     GROUP BY 1, 2
-)
-SELECT g.kind, g.name, coalesce({IN_FORCE}, false) AS halted, c.reason, c.changed_by, c.changed_at, c.until,
-       coalesce(own.trades, 0)::int AS open_trades, own.symbols, own.money,
-       coalesce(lost.pnl, 0) AS day_pnl, coalesce(lost.unpriced, '{{}}') AS day_unpriced,
-       (SELECT coalesce(sum(u.trades), 0) FROM used u)::int AS of_all
-  FROM (SELECT 1) one
-  LEFT JOIN (SELECT kind, name, array_agg(trigger) AS triggers, bool_or(loses) AS loses
-               FROM unnest($2::text[], $3::text[], $4::text[], $6::bool[]) AS n (kind, name, trigger, loses)
-              GROUP BY kind, name) g ON true
-  LEFT JOIN group_controls c ON c.account = $1 AND c.kind = g.kind AND c.name = g.name
-  LEFT JOIN LATERAL (SELECT sum(u.trades) AS trades, array_agg(u.symbol) AS symbols, array_agg(u.money) AS money
-                       FROM used u WHERE u.trigger = ANY (g.triggers)) own ON true
-  LEFT JOIN LATERAL (
-    SELECT sum(CASE WHEN {is_own("$7::text[]", "$8::text")} THEN t.pnl
-                    WHEN {has_rate("$7::text[]")} THEN t.converted END) AS pnl,
-           array_agg({QUOTE}) FILTER (WHERE NOT {is_own("$7::text[]", "$8::text")}
-               AND CASE WHEN {has_rate("$7::text[]")} THEN t.lacks_rate ELSE t.sold END) AS unpriced
-      FROM (SELECT t.symbol, t.quote_rate_currency, sum(t.pnl) AS pnl, sum(t.pnl * t.quote_rate) AS converted,
-                   bool_or(t.sold_size > 0) AS sold, bool_or(t.sold_size > 0 AND t.quote_rate IS NULL) AS lacks_rate
-              FROM trades t
-             WHERE g.loses AND {of_the_day("$1")} AND (c.account IS NULL OR c.halted OR t.closed_at > c.changed_at)
-               AND {_TRIGGER} = ANY (g.triggers)
-             GROUP BY t.symbol, t.quote_rate_currency) t) lost ON true
+GROUP_FACTS = "SELECT * FROM group_facts($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+"""Account; of each trigger of each group: kind and name of the group, the trigger, whether what is open is limited,
+whether the day's loss is; `own_currency`; whether all of the account's open trades are counted.
 """
 
 

@@ -25,16 +25,12 @@ from domain.limits import LimitBreach, Results, breach_of, losing_streak
 from domain.rates import own_names, rate_from, rate_products
 
 __all__ = [
-    "QUOTE",
     "asked_rate",
     "closed_results",
     "closed_today",
     "halt_if_lost_too_much",
-    "has_rate",
-    "is_own",
     "kept_rates",
     "learn_rates",
-    "of_the_day",
     "of_today",
     "own_currency",
     "results_of",
@@ -42,7 +38,7 @@ __all__ = [
 
 _RATE_SECONDS = 1.0
 """So long the exchange is waited for to tell a rate."""
-QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
+_QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
 """The quote currency of trades `t`."""
 
 
@@ -54,7 +50,7 @@ def _of_today(account: str) -> str:
     return f"{_closed(account)} AND t.closed_at >= date_trunc('day', now(), 'UTC')"
 
 
-def of_the_day(account: str) -> str:
+def _of_the_day(account: str) -> str:
     """Of trades `t`: those of the account that closed today, also before its last resume."""
     return f"t.account = {account} AND t.state = 'CLOSED' AND t.closed_at >= date_trunc('day', now(), 'UTC')"
 
@@ -64,12 +60,12 @@ def _closed(account: str) -> str:
     return f"t.account = {account} AND t.state = 'CLOSED' AND {after}"
 
 
-def is_own(own: str, ending: str) -> str:
+def _is_own(own: str, ending: str) -> str:
     """Whether the quote currency of trades `t` is the account's own; parameters as in `of_today`."""
-    return f"(right(t.symbol, length({ending})) = {ending} OR {QUOTE} = ANY ({own}))"
+    return f"(right(t.symbol, length({ending})) = {ending} OR {_QUOTE} = ANY ({own}))"
 
 
-def has_rate(own: str) -> str:
+def _has_rate(own: str) -> str:
     """Whether trades `t` have the rate that they closed at, in the account's own currency."""
     return f"coalesce(t.quote_rate_currency = ANY ({own}), false)"
 
@@ -99,8 +95,8 @@ def of_today(account: str, own: str, ending: str) -> str:
 (SELECT sum(CASE WHEN own THEN pnl ELSE pnl * quote_rate END) AS pnl,
         array_agg(split_part(translate(symbol, '_', '-'), '-', 2))
             FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
-   FROM (SELECT t.symbol, t.sold_size, t.pnl, {is_own(own, ending)} AS own,
-                CASE WHEN {has_rate(own)} THEN t.quote_rate END AS quote_rate
+   FROM (SELECT t.symbol, t.sold_size, t.pnl, {_is_own(own, ending)} AS own,
+                CASE WHEN {_has_rate(own)} THEN t.quote_rate END AS quote_rate
            FROM trades t WHERE {_of_today(account)}
          OFFSET 0  -- each of them once a trade: planned as one with the sums, they would be computed in each place
         ) closed) today
@@ -113,8 +109,8 @@ SELECT coalesce((SELECT halted FROM account_controls WHERE account = $1), false)
   FROM {of_today("$1", "$3::text[]", "$4::text")}
 """
 _MISSING = f"""
-SELECT DISTINCT {QUOTE} FROM trades t
- WHERE {of_the_day("$1")} AND NOT {has_rate("$2::text[]")} AND t.sold_size > 0 AND {QUOTE} <> ALL ($2::text[])
+SELECT DISTINCT {_QUOTE} FROM trades t
+ WHERE {_of_the_day("$1")} AND NOT {_has_rate("$2::text[]")} AND t.sold_size > 0 AND {_QUOTE} <> ALL ($2::text[])
 """
 _KEPT = """
 SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
@@ -124,7 +120,7 @@ SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
 _STORE = f"""
 UPDATE trades t SET quote_rate = r.rate, quote_rate_currency = $5
   FROM unnest($2::text[], $3::numeric[]) AS r (currency, rate)
- WHERE {of_the_day("$1")} AND NOT {has_rate("$4::text[]")} AND {QUOTE} = r.currency
+ WHERE {_of_the_day("$1")} AND NOT {_has_rate("$4::text[]")} AND {_QUOTE} = r.currency
 """
 
 

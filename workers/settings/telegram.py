@@ -43,7 +43,8 @@ class TelegramKinds(Section):
     trade_opened: _Manner = Field("on", description="a buy, at its first fill")
     trade_closed: _Manner = Field("on", description="result, reason and fees of a closed trade")
     entry_refused: _Manner = Field(
-        "on", description="entries refused by losses, numbers of open orders or trades, budget, position size or balance"
+        "on",
+        description="entries refused by losses, numbers of open orders or trades, budget, position size or balance",
     )
     halted: _Manner = Field("on", description="entries are halted, by whom and why")
     resumed: _Manner = Field("on", description="entries are allowed again")

@@ -208,7 +208,8 @@ class NoticeKinds(Section):
     trade_opened: _How = Field("on", description="a buy, at its first fill")
     trade_closed: _How = Field("on", description="result, reason and fees of a closed trade")
     entry_refused: _How = Field(
-        "on", description="entries refused by losses, numbers of open orders or trades, budget, position size or balance"
+        "on",
+        description="entries refused by losses, numbers of open orders or trades, budget, position size or balance",
     )
     halted: _How = Field("on", description="entries are halted, by whom and why")
     resumed: _How = Field("on", description="entries are allowed again")
