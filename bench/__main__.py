@@ -22,6 +22,7 @@ import structlog
 
 from bench import stream_messages, watcher
 from bench.admit import admit
+from bench.cryptocom_orders import cryptocom
 from bench.disk import disk
 from bench.failing_reads import failing_reads
 from bench.fifo import fifo
@@ -92,6 +93,7 @@ MEASURES: dict[str, Measure] = {
     "page": page,
     "web": web,
     "telemetry": telemetry,
+    "cryptocom": cryptocom,
 }
 
 
