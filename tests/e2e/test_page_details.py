@@ -326,18 +326,18 @@ async def test_incidents_are_resolved_and_parts_have_a_finding(desk: PageDesk) -
 
 async def test_limits_of_strategies_are_shown_and_one_is_halted(desk: PageDesk) -> None:
     """Monitoring has each strategy's use beside its limits, by the settings in force; Halt and Resume are of that row
-    alone, and a second page sees it.
+    alone, and a second page sees it. The limits stay in force, and are wide enough for the trades of later tests.
     """
     sources = SettingSources(from_file=desk.system.settings.model_dump())
     async with desk.system.pool.acquire() as connection:
-        for key, value in (("triggers", "rsi_oversold"), ("budget", "1000"), ("max_open_trades", "7")):
+        for key, value in (("triggers", "rsi_oversold"), ("budget", "90000"), ("max_open_trades", "700")):
             await set_override(connection, sources, f"risk.strategies.dip.{key}", [value], by="a person")
     seen, other = await desk.open(path="#/monitoring"), await desk.open(user="vera", path="#/monitoring")
     lines = [page.page.locator('[data-panel="limits"] tbody tr', has_text="dip") for page in (seen, other)]
     (group,) = (await read(desk, "/api/monitoring/summary"))["limits"]["groups"]
     for line in lines:
-        await expect(line).to_contain_text("of 1,000.00")
-        await expect(line).to_contain_text(f"{group['open_trades']} of 7")
+        await expect(line).to_contain_text("of 90,000.00")
+        await expect(line).to_contain_text(f"{group['open_trades']} of 700")
         await expect(line).to_contain_text("allowed")
     await lines[0].get_by_role("button", name="Halt").click()
     await seen.confirm("Halt dip")
