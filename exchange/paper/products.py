@@ -7,7 +7,7 @@ from a file in the shape of `GET /products` (`{"products": [...]}`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from exchange.paper.errors import PaperError
 from exchange.paper.numbers import parse, plain
 
-__all__ = ["STATUS_FLAGS", "PaperProduct", "bundled", "choose", "describe", "leads", "load", "with_twins"]
+__all__ = ["STATUS_FLAGS", "PaperProduct", "bundled", "choose", "describe", "leads", "load", "read_file", "with_twins"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +125,30 @@ def bundled() -> dict[str, PaperProduct]:
 
 def load(path: Path) -> dict[str, PaperProduct]:
     """Products from a file in the shape of `GET /products`. Raises `PaperError`, which says what is wrong and where."""
+
+    def spot(row: Mapping[str, object]) -> PaperProduct | None:
+        return _from_row(row) if row.get("product_type", "SPOT") == "SPOT" else None
+
+    return read_file(path, "a list of products as GET /products has it", ("products",), spot)
+
+
+def read_file(
+    path: Path, form: str, inner: Sequence[str], read: Callable[[Mapping[str, object]], PaperProduct | None]
+) -> dict[str, PaperProduct]:
+    """The products in a file of JSON, which should be `form`: a list of rows, or an object that has it at `inner`.
+
+    `read` makes a product of a row, or None if the row is none of ours. Raises `PaperError`.
+    """
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        rows = listed["products"] if isinstance(listed, dict) else listed
-        return {row["product_id"]: _from_row(row) for row in rows if row.get("product_type", "SPOT") == "SPOT"}
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(rows, dict):
+            for name in inner:
+                rows = rows[name]
+        return {product.product_id: product for product in map(read, rows) if product is not None}
     except OSError as error:
         raise PaperError("PRODUCTS_UNREADABLE", f"Cannot read the products file {path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PaperError(
-            "PRODUCTS_MALFORMED", f"{path} is not a list of products as GET /products has it: {error}."
-        ) from error
+        raise PaperError("PRODUCTS_MALFORMED", f"{path} is not {form}: {error}.") from error
 
 
 def _from_row(row: Mapping[str, object]) -> PaperProduct:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.paper.config import CRYPTOCOM
+from exchange.paper.cryptocom.answers import CODES
 from tests.support.cryptocom_client import SigningClient
 from tests.support.waiting import eventually
 
@@ -127,7 +129,7 @@ async def _ended(client: SigningClient, order_id: str) -> dict[str, Any] | None:
         ({"api_key": "another"}, 401, 40101),
         ({"nonce": 1.5}, 401, 40101),
         ({"nonce": 1}, 401, 40101),
-        ({"nonce": "soon"}, 400, 40102),
+        ({"nonce": "soon"}, 401, 40101),
         ({"method": "private/user-balance"}, 400, 40003),
     ],
 )
@@ -151,6 +153,7 @@ async def test_the_nonce_may_be_a_minute_off(client: SigningClient, control: Pap
     body = client.envelope("private/user-balance", {})
     text = client.envelope("private/user-balance", {}, nonce=str(body["nonce"]))
     assert (await client.send("private/user-balance", text))[1]["code"] == 0
+    assert (await client.call("private/user-balance", {}, nonce="soon"))[1]["code"] == 40102
 
 
 async def test_a_repeated_envelope_is_refused(client: SigningClient, control: PaperControl) -> None:
@@ -482,6 +485,69 @@ async def test_an_answer_that_does_not_say_what_happened(
         assert content == "text/html"
         assert text.startswith("<html>")
     assert (await client.call(DETAIL, {"client_oid": "first"}))[1]["code"] == (0 if placed else 40401)
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 5, 2**70, 1.5, "", "x", "1", "-1", "1e5", "²", "0.04000", "9" * 60),
+    *(CRO, "BUY", "LIMIT", "MARKET", "STOP_LOSS", [], ["x"], [None], [[]], {}, {"a": {"b": [1]}}, [{}], [{}, {}]),
+    [{"type": "LIMIT", "instrument_name": CRO}, {"type": "STOP_LOSS", "side": 5}],
+)
+FIELDS = [
+    "instrument_name",
+    "side",
+    "type",
+    "price",
+    "quantity",
+    "notional",
+    "ref_price",
+    "client_oid",
+    "order_id",
+    "list_id",
+    "list_id_list",
+    "order_list",
+    "exec_inst",
+    "time_in_force",
+    "fee_instrument_name",
+    "spot_margin",
+    "limit",
+    "page",
+    "start_time",
+    "end_time",
+    "new_price",
+    "new_quantity",
+    "contingency_type",
+    "ref_price_type",
+    "scope",
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_odd_parameters_are_answered(client: SigningClient, paper: PaperExchange, seed: int) -> None:
+    """Whatever the parameters are, each method answers with an envelope and a code that the venue has."""
+    dice = random.Random(seed)
+    private = [name.removeprefix("POST /") for name in paper.wire.rest.requests() if name.startswith("POST")]
+    public = [name.removeprefix("GET /") for name in paper.wire.rest.requests() if name.startswith("GET")]
+    assert (len(private), len(public)) == (21, 7)
+    for method in private * 12:
+        params = {name: dice.choice(ODD) for name in dice.sample(FIELDS, dice.randrange(1, 9))}
+        if dice.random() < 0.5:
+            params |= {"instrument_name": CRO, "side": "SELL", "quantity": "100", "price": "0.06000"}
+        status, body = await client.call(method, params)
+        assert (body["code"] == 0) or (body["code"] in CODES and CODES[body["code"]][1] == status), (
+            method,
+            params,
+            body,
+        )
+    for method in public * 8:
+        names = ("instrument_name", "timeframe", "count", "depth", "start_ts", "end_ts", "valuation_type")
+        query = {name: str(dice.choice(ODD)) for name in dice.sample(names, 3)}
+        _, body = await client.read(method, **query)
+        assert body["code"] in {0, *CODES}, (method, query, body)
+    odd = {"id": 1, "method": private[0], "params": {}, "nonce": [], "sig": {}}
+    wholes: list[Any] = [None, 5, "x", [], {}, {"id": 1}, odd]
+    for whole in wholes:
+        _, answer = await client.send(private[0], whole)
+        assert answer["code"] in CODES, (whole, answer)
 
 
 async def test_a_new_order_is_not_found_for_a_moment(client: SigningClient, control: PaperControl) -> None:

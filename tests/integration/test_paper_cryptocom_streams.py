@@ -170,6 +170,30 @@ async def test_a_request_without_an_id_is_an_error(user: SignedSession) -> None:
     assert (await user.ask("subscribe", {"channels": ["user.order"]}, id="7"))["code"] == 40001
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"id": 1, "method": "subscribe"},
+        {"id": 1, "method": "subscribe", "params": {"channels": [5]}},
+        {"id": 1, "method": "subscribe", "params": {"channels": []}},
+        {"id": [1], "method": "subscribe", "params": {"channels": ["user.order"]}},
+        {"id": 1, "method": "unsubscribe", "params": []},
+        {"id": 1, "method": "public/auth", "nonce": {}},
+        {"id": 1, "method": "private/set-cancel-on-disconnect", "params": {"scope": ["ACCOUNT"]}},
+        {"id": 1, "method": "private/create-order", "params": {"side": [], "type": {}}},
+        {"id": {}, "method": "public/respond-heartbeat"},
+        {"id": 1, "method": 5},
+        [],
+        5,
+    ],
+)
+async def test_odd_messages_end_no_connection(user: SignedSession, message: Any) -> None:
+    """An odd message is an error at most: the next request is answered."""
+    await user.socket.send_json(message)
+    reply = await user.ask("private/get-cancel-on-disconnect", {})
+    assert reply["result"] == {"scope": ""}
+
+
 @pytest.mark.parametrize("channel", ["user.orders", "user.order.CRO-USD", "user.balance.CRO_USD", "ticker.CRO_USD"])
 async def test_unknown_user_channels(user: SignedSession, channel: str) -> None:
     """A channel that the user stream doesn't have is refused."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from exchange.paper.errors import PaperError
 from exchange.paper.numbers import parse, plain
-from exchange.paper.products import PaperProduct
+from exchange.paper.products import PaperProduct, read_file
 
 __all__ = ["bundled_instruments", "described", "load_instruments"]
 
@@ -46,19 +44,13 @@ def load_instruments(path: Path) -> dict[str, PaperProduct]:
 
     Raises `PaperError`, which says what is wrong.
     """
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        rows = listed["result"]["data"] if isinstance(listed, dict) else listed
-        return {row["symbol"]: _from_row(row) for row in rows if row.get("inst_type", "CCY_PAIR") == "CCY_PAIR"}
-    except OSError as error:
-        raise PaperError("PRODUCTS_UNREADABLE", f"Cannot read the products file {path}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PaperError(
-            "PRODUCTS_MALFORMED", f"{path} is not a list of instruments as get-instruments has it: {error}."
-        ) from error
+    return read_file(path, "a list of instruments as get-instruments has it", ("result", "data"), _from_row)
 
 
-def _from_row(row: Mapping[str, object]) -> PaperProduct:
+def _from_row(row: Mapping[str, object]) -> PaperProduct | None:
+    """A row's instrument; None for a derivative."""
+    if row.get("inst_type", "CCY_PAIR") != "CCY_PAIR":
+        return None
     price, tick, step = (parse(row[name]) for name in ("price", "price_tick_size", "qty_tick_size"))
     if price is None or tick is None or step is None:
         raise ValueError(f"{row.get('symbol')} has a price or tick that is no number")

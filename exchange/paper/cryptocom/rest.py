@@ -17,10 +17,9 @@ from exchange.paper.cryptocom.spoiling import SPOILT
 from exchange.paper.faults import Fault, FaultKind
 from exchange.paper.rest_server import RestServer
 
-__all__ = ["PREFIX", "MethodRest", "checked_nonce"]
+__all__ = ["PREFIX", "MethodRest"]
 
 PREFIX = "/exchange/v1/"
-_NONCE_MS = 60_000
 _LARGEST_ID = 2**63 - 1
 _REMEMBERED = 10_000
 _PARAMETERS = ("limit", "count", "depth")
@@ -126,34 +125,19 @@ class MethodRest(RestServer):
         params = body.get("params")
         if not isinstance(params, dict):
             raise Answered(10004, "params must be an object")
-        nonce = body.get("nonce")
-        checked = checked_nonce(nonce)
-        if not self._secret.signed(body, params):
-            raise Answered(40101)
-        if abs(self._venue.now_ns() // 10**6 - checked) > _NONCE_MS:
-            raise Answered(40102)
+        self._secret.authenticate(body, params, self._venue.now_ns() // 10**6)
         if str(body["sig"]) in self._signatures:
             raise Answered(40006)
         self._remember(str(body["sig"]))
         if not self._methods.limits.admit(method, time.monotonic()):
             raise Answered(42901)
-        return MethodCall(method, body["id"], nonce, params, lag)
+        return MethodCall(method, body["id"], body["nonce"], params, lag)
 
     def _remember(self, signature: str) -> None:
         if len(self._seen) == _REMEMBERED:
             self._signatures.discard(self._seen[0])
         self._seen.append(signature)
         self._signatures.add(signature)
-
-
-def checked_nonce(nonce: object) -> int:
-    """A nonce in ms, as a whole number or a string of one. Raises `Answered` for a float or anything else."""
-    if isinstance(nonce, bool) or not isinstance(nonce, int | str):
-        raise Answered(40101, "nonce must be a whole number")
-    digits = str(nonce)
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
-        raise Answered(40102)
-    return int(digits)
 
 
 def _object(raw: bytes) -> Mapping[str, object]:

@@ -11,15 +11,19 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from exchange.paper.cryptocom.answers import Answered
 from exchange.paper.errors import PaperError
 
 __all__ = ["PaperSecret", "parameters", "signature"]
 
 _KEY_FILE = "api_key.json"
+_NONCE_MS = 60_000
+_NONCE = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class PaperSecret:
@@ -39,6 +43,19 @@ class PaperSecret:
             raise PaperError(
                 "KEY_FILE_BROKEN", f"{self.file} is not an API key file; delete it to have a new one made."
             ) from error
+
+    def authenticate(self, body: Mapping[str, object], params: object, now_ms: int) -> None:
+        """Raise `Answered` unless key, signature and nonce are right at the venue's time `now_ms`.
+
+        A nonce is a whole number of ms, or a string of one, within a minute of the venue's time.
+        """
+        nonce = body.get("nonce")
+        if isinstance(nonce, bool) or not isinstance(nonce, int | str):
+            raise Answered(40101, "nonce must be a whole number")
+        if not self.signed(body, params):
+            raise Answered(40101)
+        if not _NONCE.fullmatch(str(nonce)) or abs(now_ms - int(nonce)) > _NONCE_MS:
+            raise Answered(40102)
 
     def signed(self, body: Mapping[str, object], params: object) -> bool:
         """Whether the body's `sig` is right for its method, id, key, nonce and `params`."""

@@ -22,7 +22,6 @@ from exchange.paper.cryptocom.connection import ChannelSubscription, PaperSessio
 from exchange.paper.cryptocom.market_channels import MARKET_BASES, MarketChannels
 from exchange.paper.cryptocom.methods import Methods
 from exchange.paper.cryptocom.requests import MethodCall
-from exchange.paper.cryptocom.rest import checked_nonce
 from exchange.paper.cryptocom.rest_orders import of_list, row_of, trade_of
 from exchange.paper.cryptocom.signing import PaperSecret
 from exchange.paper.faults import FaultKind
@@ -37,7 +36,6 @@ USER_BASES = ("user.order", "user.trade", "user.balance", *_ADVANCED)
 SENT_BASES = (*USER_BASES, *MARKET_BASES)
 _MOST_CHANNELS = 400
 _RATES = {"user": 150, "market": 100}
-_NONCE_MS = 60_000
 _SCOPES = ("ACCOUNT", "CONNECTION")
 _BOOK_CHECK = 0.01
 _EXPIRY_CHECK = 0.05
@@ -156,11 +154,7 @@ class SessionServer(SocketServer[PaperSession]):
     def _authorize(self, connection: PaperSession, asked: Mapping[str, object]) -> None:
         if connection.path != "user":
             raise Answered(40003)
-        nonce = checked_nonce(asked.get("nonce"))
-        if not self._secret.signed(asked, {}):
-            raise Answered(40101)
-        if abs(self._venue.now_ns() // 10**6 - nonce) > _NONCE_MS:
-            raise Answered(40102)
+        self._secret.authenticate(asked, {}, self._venue.now_ns() // 10**6)
         connection.authorized = True
 
     def _private(self, connection: PaperSession, call: MethodCall) -> object:
