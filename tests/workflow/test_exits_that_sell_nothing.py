@@ -106,7 +106,7 @@ async def test_an_exit_whose_refusal_was_thrown_away_is_refused_once(
     def losing(attributes: Any) -> None:
         if not lost and any(item.value == "REJECTED" for item in attributes):
             lost.append("the task")
-            raise RuntimeError("the server throws this task away")
+            raise OSError("the server throws this task away")
         upsert(attributes)
 
     monkeypatch.setattr(workflow, "upsert_search_attributes", losing)
