@@ -21,7 +21,7 @@ from domain.exits import ExitRules
 from domain.orders import OrderRole, Side
 from tests.support.api import VIEWER, Api, api_on
 from tests.support.ledger_rows import add_order, add_trade, intent
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from web.api.reads import read_routes
 from web.api.sessions import Sessions
 from web.api.stream import Streams, stream_routes
@@ -80,9 +80,10 @@ async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, str, dict[
 
 async def until(events: AsyncIterator[tuple[str, str, dict[str, Any]]], topic: str) -> tuple[str, dict[str, Any]]:
     """The next event of a topic, with its id."""
-    async for event, number, data in events:
-        if event == topic:
-            return number, data
+    async with asyncio.timeout(45 * SLACK):
+        async for event, number, data in events:
+            if event == topic:
+                return number, data
     raise AssertionError(f"the stream ended without {topic}")
 
 
