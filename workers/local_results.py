@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from typing import Any, cast
 
+import structlog
 from temporalio.bridge.proto import ActivityTaskCompletion
 from temporalio.bridge.proto.activity_task import ActivityTask
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
@@ -32,8 +33,12 @@ _SETTLES = 0.001
 _SETTLES_WATCHED = 0.01
 _WATCHED = 60.0
 """The same for a run that was asked in the last `_WATCHED` seconds, so that it holds on a busy machine, too."""
-_LOOKS = 2000
-"""So many times `_SETTLES` later a result is told in any case."""
+_PATIENCE = 0.1
+"""Wall seconds after which the shorter of the two is enough: somebody asks without a pause."""
+_LONGEST = 0.5
+"""Wall seconds after which a result is told in any case."""
+
+_log = structlog.get_logger(__name__)
 
 
 def hold_local_results(worker: Worker) -> Worker:
@@ -92,17 +97,21 @@ class _Bridge:
         """Tell core an activity's result, a local one's once its run is at rest."""
         run = self._runs.pop(completion.task_token, None)
         if run is not None:
-            for _ in range(_LOOKS):
-                if self._rests(run):
-                    break
-                await asyncio.sleep(_SETTLES)
+            await self._until_at_rest(run)
         await self._bridge.complete_activity_task(completion)
 
-    def _rests(self, run: str) -> bool:
-        now = time.monotonic()
-        watched = now - self._asked.get(run, -_WATCHED) < _WATCHED
+    async def _until_at_rest(self, run: str) -> None:
+        began = time.monotonic()
+        watched = began - self._asked.get(run, -_WATCHED) < _WATCHED
         settles = _SETTLES_WATCHED if watched else _SETTLES
-        return not self._at_work[run] and now - self._ended.get(run, 0.0) >= settles
+        while self._at_work[run] or time.monotonic() - self._ended.get(run, 0.0) < settles:
+            waited = time.monotonic() - began
+            if waited > _PATIENCE:
+                settles = _SETTLES
+            if waited > _LONGEST:
+                _log.warning("a local activity's result is told beside another activation", run_id=run)
+                return
+            await asyncio.sleep(_SETTLES)
 
     def _forget(self) -> None:
         now = time.monotonic()

@@ -28,6 +28,8 @@ all that it needs. By Temporal's default it would try the same history again for
 SDK raises RuntimeError where a result isn't of the type that is asked for.
 """
 
+_TYPES = (None, *(kind.__name__ for kind in (RuntimeError, NotImplementedError, RecursionError)))
+
 _RECORDS = ("all changes until December 2026",)
 """Each says that a run has from its start all changes that there were by then; the oldest first."""
 
@@ -97,4 +99,4 @@ def is_unreplayable(cause: BaseException | None) -> bool:
     """Whether a child failed as its history didn't fit its code. An error of Temporal's core has no type, and all that
     Python code raises has one.
     """
-    return isinstance(cause, ApplicationError) and cause.type in (None, RuntimeError.__name__)
+    return isinstance(cause, ApplicationError) and cause.type in _TYPES

@@ -60,6 +60,7 @@ class ExitSelling:
             # one that is still working keep the two from selling the same thing.
         why = f"{reason} is due at {money(due.price)}" if due else "a person requested the close"
         progress.tell(f"{why}: exit order {intent.order_key}")
+        restarts = 0
         while True:
             if not await self._until_ended(child, reason):
                 return await self.sell(reason)
@@ -73,9 +74,9 @@ class ExitSelling:
                 outcome: OrderOutcome = await child
             except ChildWorkflowError as error:
                 progress.tell(f"the exit order's workflow failed: {error.cause or error}")
-                again = await self._goes_on(intent, error)
+                again = await self._goes_on(intent, error, restarts)
                 if again is not None:
-                    child = again
+                    child, restarts = again, restarts + 1
                     continue
                 taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
                 if taken and changed(CodeChange.TAKEN_LEG_PASSED_OVER):
@@ -83,14 +84,16 @@ class ExitSelling:
                 return None
             return await self._next_leg(reason) if outcome.earlier else outcome
 
-    async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> OrderChild | None:
+    async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError, restarts: int) -> OrderChild | None:
         """An exit order that a person terminated, or whose history didn't fit its code, may still rest at the exchange
         with a claim: it is continued from the ledger.
 
-        If an update has already restarted it, it is not a child, and is cancelled like an earlier monitor's.
+        The latter only once: if that one fails, too, people are told, and the next try comes after a pause. If an
+        update has already restarted it, it is not a child, and is cancelled like an earlier monitor's.
         """
         terminated = isinstance(error.cause, TerminatedError) and changed(CodeChange.TERMINATED_EXIT_GOES_ON)
-        if not terminated and not (is_unreplayable(error.cause) and changed(CodeChange.UNREPLAYABLE_EXIT_GOES_ON)):
+        unreplayable = is_unreplayable(error.cause) and not restarts
+        if not terminated and not (unreplayable and changed(CodeChange.UNREPLAYABLE_EXIT_GOES_ON)):
             return None
         child = await start_order_child(intent, again=True)
         self._progress.take_over = self._progress.take_over or child is None

@@ -1,5 +1,9 @@
 """The sweep: restores missing workflows (LIFE-9, 10), and sends them accepted closes and cancels again (LIFE-11).
 
+A workflow is as good as missing if its worker can't finish a workflow task, one try after the other: Temporal would try
+it for ever, with ever longer pauses, and what it is told meanwhile waits. It is terminated, and another run goes on
+from the ledger.
+
 Temporal's visibility lags a little, so every workflow it does not list is checked by id before it is started, and
 starting a running one changes nothing. An accepted close or cancel that is not done is sent to the running workflow
 again, because it may have been recorded just after that one read the ledger; a repeat changes nothing.
@@ -55,6 +59,10 @@ class SweepOptions:
     trade_grace_seconds: float = 5.0
     order_grace_seconds: float = 60.0
     at_once: int = 20
+    stuck_attempts: int = 5
+    """So many tries of one workflow task mean that no worker can finish it."""
+    looks: int = 200
+    """So many running workflows of a kind are looked at each time, one after the other."""
 
 
 class Sweep(SweepActivity):
@@ -65,6 +73,8 @@ class Sweep(SweepActivity):
         self._client = client
         self._starter = starter
         self._options = options or SweepOptions()
+        self._looked_at: dict[str, str] = {}
+        """The last workflow that was looked at, by kind."""
 
     @activity.defn(name="sweep")
     async def sweep(self, request: SweepInput) -> SweepReport:
@@ -110,26 +120,43 @@ class Sweep(SweepActivity):
         return False
 
     async def _missing(self, kind: str, keys: Sequence[str], workflow_id: Callable[[str], str]) -> list[str]:
-        """Those of `keys` without a running workflow."""
+        """Those of `keys` without a running workflow; one that can't go on is terminated."""
         if not keys:
             return []
         running = set()
         async for item in self._client.list_workflows(f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"):
             running.add(item.id)
+        listed = sorted(key for key in keys if workflow_id(key) in running)
+        last = self._looked_at.get(kind, "")
+        looked = sorted(listed, key=lambda key: (key <= last, key))[: self._options.looks]
+        self._looked_at[kind] = looked[-1] if looked else ""
 
         async def runs_not(key: str) -> bool:
             return not await self._runs(workflow_id(key))
 
-        return await self._each([key for key in keys if workflow_id(key) not in running], runs_not)
+        return await self._each([key for key in keys if workflow_id(key) not in running] + looked, runs_not)
 
     async def _runs(self, workflow_id: str) -> bool:
+        handle = self._client.get_workflow_handle(workflow_id)
         try:
-            description = await self._client.get_workflow_handle(workflow_id).describe()
+            description = await handle.describe()
         except RPCError as problem:
             if problem.status is RPCStatusCode.NOT_FOUND:
                 return False
             raise
-        return description.status is WorkflowExecutionStatus.RUNNING
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            return False
+        tries = description.raw_description.pending_workflow_task.attempt
+        if tries < self._options.stuck_attempts:
+            return True
+        log.warning("a workflow can't go on: another run continues from the ledger", workflow=workflow_id, tries=tries)
+        stuck = self._client.get_workflow_handle(workflow_id, run_id=description.run_id)
+        try:
+            await stuck.terminate("no worker can finish its workflow task: another run continues from the ledger")
+        except RPCError as problem:
+            if problem.status is not RPCStatusCode.NOT_FOUND:
+                raise
+        return False
 
     async def _start_order(self, account: str, order_key: str) -> bool:
         try:

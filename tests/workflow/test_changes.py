@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from hashlib import sha256
@@ -16,6 +16,8 @@ from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.service import RPCError
 
+from activities.interfaces.streams import SweepInput
+from activities.reconcile.sweep import Sweep, SweepOptions
 from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id, exit_workflow_id, order_workflow_id
 from domain.messages import OrderOutcome, TradeOutcome
@@ -150,6 +152,38 @@ async def test_a_monitor_whose_history_does_not_fit_is_replaced(
     outcome = await trade.closed()
     assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.01"))
     await system.assert_books_agree()
+
+
+async def test_a_monitor_that_can_not_go_on_is_replaced_by_the_sweep(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose workflow task fails again and again is ended, and its due stop is sold by another."""
+    trade = await bought(system, rules=LONG)
+    first = (await trade.monitor.describe()).run_id
+    monkeypatch.setattr(ExitMonitorWorkflow, "_leave", _leave_not(first))
+    await system.price("46000")
+    sweep = Sweep(system.pool, system.client, system.parts.starter, SweepOptions(stuck_attempts=2))
+
+    async def is_replaced() -> bool:
+        await sweep.sweep(SweepInput(account=system.account))
+        return (await trade.monitor.describe()).run_id != first
+
+    await eventually(is_replaced, what="another run of the monitor")
+    await until_sold(system, trade)
+    assert (await trade.monitor.result()).exit_reason is ExitReason.HARD_STOP
+    await system.assert_books_agree()
+
+
+def _leave_not(run: str) -> Callable[[ExitMonitorWorkflow, ExitReason], Awaitable[None]]:
+    """A monitor's way to sell which fails the workflow task of that run."""
+    leave = ExitMonitorWorkflow._leave
+
+    async def fails(monitor: ExitMonitorWorkflow, reason: ExitReason) -> None:
+        if workflow.info().run_id == run:
+            raise OSError("this worker can't do it")
+        await leave(monitor, reason)
+
+    return fails
 
 
 async def _order_otherwise(order: OrderWorkflow) -> OrderOutcome | None:
