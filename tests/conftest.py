@@ -18,6 +18,7 @@ import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
+import structlog
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -86,6 +87,14 @@ def _secrets_of_its_own() -> Iterator[None]:
     yield
     secret_values._hidden.clear()
     secret_values._hidden.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command that a test runs in this process quiets the log for itself, not for later tests."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
