@@ -34,6 +34,7 @@ SECRET_FILES = {
     "webhook.senders.mine.token_file",
     "api.users.mine.password_digest_file",
     "api.programs.robot.token_file",
+    "telegram.token_file",
 }
 SENDER = {
     "webhook": {"senders": {"mine": {"secret_file": "s", "token_file": "t"}}},
