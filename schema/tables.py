@@ -378,7 +378,7 @@ trades = Table(
         ),
         comment="of what was sold, in quote currency, after all fees; 0 while nothing was",
     ),
-    Column("entry_trigger", Text, comment="the trigger of its entry; null: of before, see its order"),
+    Column("entry_trigger", Text, comment="the trigger of its entry"),
     _one_of("state", "OPENING", "PROTECTED", "CLOSING", "CLOSED"),
     CheckConstraint(
         "bought_size - bought_base_fees - sold_size - sold_base_fees - external_size - dust_size >= 0",

@@ -79,6 +79,7 @@ TRADE = compared(
     [
         ("account", "t.account", "o.account"),
         ("symbol", "t.symbol", "o.symbol"),
+        ("entry_trigger", "t.entry_trigger", "o.trigger"),
         (
             "state",
             "t.state",

@@ -204,3 +204,18 @@ async def test_computed_columns_come_and_go_with_rows_in_place(database: str) ->
         ]
     finally:
         await pool.close()
+
+
+async def test_a_trade_of_before_gets_the_trigger_of_its_entry(database: str) -> None:
+    """A trade that closed before trades had a trigger has that of its entry after the upgrade; one that has it keeps
+    it.
+    """
+    pool = await create_pool(database, size=2)
+    old, new = await add_trade(pool, "old"), await add_trade(pool, "new")
+    await in_schema(database, to("0042", down=True))
+    await pool.execute("UPDATE trades SET entry_trigger = NULL WHERE entry_key = $1", old)
+    await pool.execute("UPDATE trades SET entry_trigger = 'kept' WHERE entry_key = $1", new)
+    await in_schema(database, to("head"))
+    found = dict(await pool.fetch("SELECT entry_key, entry_trigger FROM trades"))
+    await pool.close()
+    assert found == {old: "manual", new: "kept"}

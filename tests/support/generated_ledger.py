@@ -66,6 +66,7 @@ _COLUMNS = {
     "trades": (
         "entry_key", "account", "symbol", "state", "bought_size", "bought_value", "bought_quote_fees", "sold_size",
         "sold_value", "sold_quote_fees", "entry_final", "exit_reason", "rules", "opened_at", "closed_at",
+        "entry_trigger",
     ),
     "trade_exits": (
         "order_key", "entry_key", "reason", "target_fraction", "trigger_price", "size", "average_price",
@@ -160,7 +161,7 @@ def _trade(dice: random.Random, made: GeneratedLedger, number: int, account: str
         )  # fmt: skip
     made.rows["trades"].append(
         (keys[0], account, symbol, "CLOSED", size, paid, bought_fees, size, got, sold_fees, True, reason.value,
-         _RULES_JSON, opened, closed)
+         _RULES_JSON, opened, closed, trigger)
     )  # fmt: skip
     made.rows["exit_plans"].append(
         (keys[0], account, symbol, "DISARMED", _RULES_JSON, entry, Decimal(0), reason.value, closed)
