@@ -102,7 +102,8 @@ class AlertDecisions:
                 intent = await self._buy(alert, symbol, request_id, decided, proof.sender, terms)
             else:
                 intent = await self._sell(alert, symbol, request_id, decided, proof.sender, terms)
-            refusal = await self._beyond(scope, proof.sender, intent)
+            if intent is not None:
+                refusal = await self._beyond(scope, proof.sender, intent)
             intent = intent if refusal is None else None
         noted = await self._journal.note(
             request_id,
@@ -178,7 +179,10 @@ class AlertDecisions:
 
     async def _buy(
         self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
-    ) -> OrderIntent:
+    ) -> OrderIntent | None:
+        """A buy as the settings have it now; None for a recorded alert whose size can't be told again: the record has
+        its intent.
+        """
         key = buy_key(EntryPoint.WEBHOOK, terms.account, request_id, symbol)
         rules = terms.triggers.get(alert.trigger or terms.trigger)
         worth = None
@@ -204,7 +208,11 @@ class AlertDecisions:
             )
         except EntryError as error:
             if error.code == "WORTH_NOT_KNOWN":
+                if await self._journal.known(request_id):
+                    return None
                 sentence = f"{error.sentence[:1].upper()}{error.sentence[1:]}: send the alert again, with the same key."
+                name = request_id.removeprefix(f"{sender}:")
+                await self.tell(Lapse(sender, error.code, sentence, field=None, key=name, closes=False))
                 raise Refused(503, error.code, sentence, retry_after=5) from None
             raise Wrong("trigger" if error.code == "UNKNOWN_TRIGGER" else "", error.sentence) from None
 
@@ -361,6 +369,8 @@ class AlertDecisions:
             reply = await ask_to_end(self._client, CommandKind.CLOSE, key, request, seconds, update_id=update_id)
         except NoAnswerError as silent:
             if await self._leave_signal(silent.workflow_id, request, seconds):
+                # A run that fails takes its signals with it: then the next one finds the close in the ledger.
+                await self._journal.keep_close(key, request.command)
                 return TradeAnswer(entry_key=key, accepted=True, sentence="requested; no worker has answered yet")
             return await self._keep_close(key, request)
         except LookupError:

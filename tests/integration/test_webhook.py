@@ -19,7 +19,9 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from activities.starting import Starter
 from cli.web import terms_of
+from domain.incidents import IncidentKind
 from tests.support.harness import Trade, trading_system
 from tests.support.intents import market_buy
 from tests.support.live_stack import run_command
@@ -230,8 +232,9 @@ async def test_the_answer_warns_of_what_may_not_be_meant(webhook: Webhook) -> No
 
 
 async def test_an_alert_may_spend_a_share_of_the_account(webhook: Webhook) -> None:
-    """While the account's value isn't known the answer is to send it again; then it spends its share; an alert with a
-    size of its own needs to know nothing."""
+    """While the account's value isn't known the answer is to send it again, and people are told; then it spends its
+    share. Once recorded, it gets its decision again without that value; an alert with a size of its own needs to know
+    nothing."""
     system, triggers = webhook.system, webhook.settings.triggers
     triggers["share"] = TriggerSettings.model_validate({"size_pct": "0.05", "order_type": "MARKET"})
     read = "SELECT worth FROM account_worth($1, 'USD', 120, 120)"
@@ -245,10 +248,20 @@ async def test_an_alert_may_spend_a_share_of_the_account(webhook: Webhook) -> No
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (503, "WORTH_NOT_KNOWN"), unknown.text
     assert "no fresh balance of USD" in unknown.json()["error"]["sentence"]
     assert int(unknown.headers["Retry-After"]) > 0
+    told = (
+        "SELECT severity, subject, details ->> 'key' AS key, details ->> 'code' AS code FROM incidents WHERE kind = $1"
+    )
+    (row,) = await system.rows(told, IncidentKind.ALERT_REFUSED)
+    assert tuple(row.values()) == ("WARNING", "tradingview", "share-1", "WORTH_NOT_KNOWN")
     webhook.settings.__dict__["risk"] = known
     answer = await webhook.send(alert)
     assert answer.json()["decision"] == "admitted", answer.text
     webhook.settings.__dict__["risk"] = strict
+    again = await webhook.send(alert)
+    assert (again.status_code, again.json()["repeated"]) == (200, True), again.text
+    assert again.json()["order_key"] == answer.json()["order_key"]
+    other = await webhook.send(alert | {"symbol": "ETH-USD"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "INTENT_CONFLICT"), other.text
     assert (await webhook.send(buy("own-size", trigger="share"))).json()["decision"] == "admitted"
     sizes = await system.rows("SELECT intent ->> 'quote_size' AS size FROM webhook_alerts ORDER BY received_at")
     assert [Decimal(row["size"]) for row in sizes] == [worth * Decimal("0.0005"), 100]
@@ -361,6 +374,31 @@ async def test_a_close_for_which_no_workflow_runs_is_kept(webhook: Webhook) -> N
         answer = (await webhook.send({"key": "c1", "symbol": "BTC-USD", "action": "close"})).json()
         assert (answer["decision"], answer["repeated"]) == ("closing", repeated)
         assert "the close is stored" in answer["trades"][0]["sentence"]
+    assert await system.parts.starter.monitor(held.key)
+
+    async def closed() -> bool:
+        return bool(await system.value("SELECT exit_reason = 'MANUAL' FROM trades WHERE state = 'CLOSED'"))
+
+    await eventually(closed, what="the trade is closed")
+    assert await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT'") == "tradingview"
+
+
+async def test_a_close_that_nobody_has_answered_outlives_the_run_that_was_asked(webhook: Webhook) -> None:
+    """No worker answers and the monitor's run fails before one does: the trade's next monitor sells for the sender."""
+    system = webhook.system
+    bought = (await webhook.send(buy("held", order_type="MARKET"))).json()
+    held = Trade(system, market_buy(system.account), system.client.get_workflow_handle(bought["workflow_id"]))
+    held.intent = held.intent.model_copy(update={"order_key": bought["order_key"]})
+    await held.until_protected()
+    for handle in (held.handle, held.monitor):
+        await handle.terminate("a person's mistake")
+    nobody = Starter(system.pool, system.client, task_queue=f"{system.account}-nobody")
+    assert await nobody.monitor(held.key)
+    async with webhook_on(system, decision_timeout_s="0.5") as hurried:
+        answer = (await hurried.send({"key": "c1", "symbol": "BTC-USD", "action": "close"})).json()
+    assert answer["decision"] == "closing"
+    assert answer["trades"][0]["sentence"] == "requested; no worker has answered yet"
+    await held.monitor.terminate("its run has failed")
     assert await system.parts.starter.monitor(held.key)
 
     async def closed() -> bool:
