@@ -20,12 +20,13 @@ __all__ = ["HALTED", "RESUMED", "TAKE_TURN", "Control", "halt", "resume", "tradi
 HALTED = IncidentKind.TRADING_HALTED
 RESUMED = IncidentKind.TRADING_RESUMED
 
+# A resume is written also where nothing is halted: the counts of the day start at it. RETURNING reads what was before.
 _SET = """
 INSERT INTO account_controls AS c (account, halted, reason, changed_by, changed_at)
-SELECT $1, $2, $3, $4, now() WHERE $2 OR EXISTS (SELECT 1 FROM account_controls WHERE account = $1)
+SELECT $1, $2::bool, $3, $4, now()
 ON CONFLICT (account) DO UPDATE SET halted = $2, reason = $3, changed_by = $4, changed_at = now()
- WHERE c.halted <> $2
-RETURNING *
+ WHERE NOT c.halted OR NOT $2::bool
+RETURNING $2::bool OR EXISTS (SELECT FROM account_controls WHERE account = $1 AND halted) AS changed
 """
 
 _CONTROL = """
@@ -72,13 +73,15 @@ async def halt(connection: Connection, account: str, reason: str, by: str) -> bo
 
 
 async def resume(connection: Connection, account: str, reason: str, by: str) -> bool:
-    """Let entries pass again; False if they did already. Raises the database's errors."""
+    """Let entries pass again, and count losses from now on; False if they passed already. Raises the database's
+    errors.
+    """
     return await _turn(connection, account, reason, by, halted=False)
 
 
 async def turn_locked(connection: Connection, account: str, reason: str, by: str, *, halted: bool) -> bool:
     """`halt` or `resume` within a transaction that holds the account's lock. Raises the database's errors."""
-    if await connection.fetchrow(_SET, account, halted, reason, by) is None:
+    if not await connection.fetchval(_SET, account, halted, reason, by):
         return False
     await connection.execute(TAKE_TURN, account)
     if not halted:

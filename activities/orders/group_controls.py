@@ -19,16 +19,17 @@ __all__ = ["IN_FORCE", "halt_group", "halted_names", "resume_group", "turn_group
 IN_FORCE = "(c.halted AND (c.until IS NULL OR c.until > now()))"
 """Whether the switch `c` halts now."""
 
-# A person's halt replaces one that would end with the day.
+# A person's halt replaces one that would end with the day. A resume is written also where nothing is halted: the count
+# of the day starts at it. RETURNING reads what stood before.
 _SET = f"""
 INSERT INTO group_controls AS c (account, kind, name, halted, reason, changed_by, changed_at, until)
 SELECT $1, $2, $3, $4::bool, $5, $6, now(),
        CASE WHEN $7::bool THEN date_trunc('day', now(), 'UTC') + interval '24 hours' END
- WHERE $4::bool OR EXISTS (SELECT FROM group_controls WHERE account = $1 AND kind = $2 AND name = $3)
 ON CONFLICT (account, kind, name) DO UPDATE
    SET halted = $4, reason = $5, changed_by = $6, changed_at = now(), until = excluded.until
- WHERE {IN_FORCE} <> $4::bool OR $4::bool AND NOT $7::bool AND c.until IS NOT NULL
-RETURNING until
+ WHERE NOT {IN_FORCE} OR NOT $4::bool OR NOT $7::bool AND c.until IS NOT NULL
+RETURNING until, $4::bool OR EXISTS (SELECT FROM group_controls c WHERE c.account = $1 AND c.kind = $2 AND c.name = $3
+                                        AND {IN_FORCE}) AS changed
 """
 _HALTED = f"""
 SELECT c.kind, c.name FROM group_controls c WHERE c.account = $1 AND {IN_FORCE} ORDER BY c.kind, c.name
@@ -83,7 +84,7 @@ async def turn_group_locked(
     ends with the UTC day. Raises the database's errors.
     """
     found = await connection.fetchrow(_SET, account, kind.value, name, halted, reason, by, for_the_day)
-    if found is None:
+    if found is None or not found["changed"]:
         return False
     await connection.execute(TAKE_TURN, account)
     subject = f"{kind.value} {name}"
