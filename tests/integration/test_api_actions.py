@@ -204,6 +204,55 @@ async def test_a_repeated_flatten_closes_nothing_that_opened_since(desk: Desk) -
     await desk.until_closed(since.key)
 
 
+async def test_a_flatten_whose_plan_was_lost_closes_nothing_later(desk: Desk) -> None:
+    """Begun, and ended before it was recorded what is open: with its key again it is refused as of unknown outcome,
+    what has opened since stays, and nothing is halted.
+    """
+    body = {"confirm": "flatten", "halt": True}
+    assert (await desk.do("/api/flatten", body, key="flatten-unplanned")).json()["items"] == []
+    assert (await desk.do("/api/resume", {"confirm": "resume"})).json()["changed"] is True
+    since = await desk.system.start(market_buy(desk.system.account))
+    await since.until_protected()
+    await desk.system.rows(
+        "UPDATE api_actions SET status = NULL, answer = NULL, planned = NULL WHERE kind = 'flatten' RETURNING 1"
+    )
+    for _ in range(2):
+        again = await desk.do("/api/flatten", body, key="flatten-unplanned")
+        assert (again.status_code, again.json()["code"]) == (409, "OUTCOME_UNKNOWN"), again.text
+    assert await desk.system.value("SELECT state FROM trades WHERE entry_key = $1", since.key) == "PROTECTED"
+    assert not await desk.system.value("SELECT halted FROM account_controls")
+
+
+async def test_a_program_repeats_what_an_earlier_version_recorded(desk: Desk) -> None:
+    """An action that was recorded under the name that programs had before is found by its key and body and not done
+    again; what a user of that name did since the program has its own name is another action.
+    """
+    async with desk.api.program() as program:
+
+        async def halts(key: str, note: str) -> httpx.Response:
+            return await program.post("/api/halt", json={"note": note}, headers={"Idempotency-Key": key})
+
+        async def as_before(key: str) -> None:
+            await desk.system.rows("UPDATE api_actions SET given_by = 'trader (API)' WHERE key = $1 RETURNING 1", key)
+
+        first = await halts("before-the-upgrade", "a crash")
+        assert first.json()["changed"] is True, first.text
+        await as_before("before-the-upgrade")
+        again = await halts("before-the-upgrade", "a crash")
+        assert (again.headers.get("idempotent-replayed"), again.json()) == ("true", first.json())
+        assert "idempotent-replayed" not in (await halts("before-the-upgrade", "another")).headers
+        await halts("after-the-upgrade", "by a user")
+        await as_before("after-the-upgrade")
+        assert "idempotent-replayed" not in (await halts("after-the-upgrade", "by a user")).headers
+    recorded = await desk.system.rows("SELECT given_by, key FROM api_actions ORDER BY at")
+    assert [tuple(row.values()) for row in recorded] == [
+        ("trader (API)", "before-the-upgrade"),
+        ("trader (API token)", "before-the-upgrade"),
+        ("trader (API)", "after-the-upgrade"),
+        ("trader (API token)", "after-the-upgrade"),
+    ]
+
+
 async def test_a_user_and_a_program_of_one_name_share_no_keys(desk: Desk) -> None:
     """The same key of a user and of a program that is called the same names two actions, each done and recorded."""
     hands = hands_of(desk.system.settings, desk.system.pool)

@@ -297,6 +297,33 @@ async def test_a_ledger_that_is_away_is_told_and_waited_for(streaming: Streaming
         assert len(news["changed"]) == 1
 
 
+async def test_where_the_first_look_fails_everything_is_read_anew(streaming: Streaming) -> None:
+    """What changes between `hello` and the first look that succeeds can't be told: `reset` comes first of all."""
+    pool = streaming.pool
+    await pool.execute("ALTER TABLE market_prices RENAME TO elsewhere")
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        await until(events, "away")
+        await pool.execute("UPDATE orders SET filled_size = 0.5, filled_value = 1")
+        await pool.execute("ALTER TABLE elsewhere RENAME TO market_prices")
+        async with asyncio.timeout(45 * SLACK):
+            told = [topic async for topic, _, _ in _until_not(events, {"away", "tick"})]
+        assert told == ["reset"]
+        await add_order(pool, intent("open-3"))
+        _, news = await until(events, "orders")
+        assert [row["filled_size"] for row in news["changed"]] == ["0"]
+
+
+async def _until_not(
+    events: AsyncIterator[tuple[str, str, dict[str, Any]]], topics: set[str]
+) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
+    """The next event of another topic."""
+    async for event in events:
+        if event[0] not in topics:
+            yield event
+            return
+
+
 async def test_what_a_failed_look_has_seen_is_told_by_the_next(streaming: Streaming) -> None:
     """Where a look fails after it has found a change, the change is sent once a look succeeds."""
     pool = streaming.pool

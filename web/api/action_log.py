@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from web.api.callers import program_before
 from web.refusals import Refused
-from web.views import Ledger
+from web.views import Ledger, Row
 
 __all__ = ["ActionLog", "Begun"]
 
@@ -23,6 +24,12 @@ WITH made AS (
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING true AS fresh)
 SELECT coalesce((SELECT fresh FROM made), false) AS fresh, a.digest, a.status, a.answer, a.planned
   FROM (SELECT 1) one LEFT JOIN api_actions a ON a.account = $1 AND a.given_by = $2 AND a.key = $3
+"""
+# What a user did under that name since the program has its own is the user's.
+_BEFORE = """
+SELECT a.status, a.answer, a.planned FROM api_actions a
+ WHERE a.account = $1 AND a.given_by = $2 AND a.key = $3 AND a.digest = $4
+   AND NOT EXISTS (SELECT FROM api_actions own WHERE own.account = $1 AND own.given_by = $5 AND own.at < a.at)
 """
 _FIND = "SELECT status, answer FROM api_actions WHERE account = $1 AND given_by = $2 AND key = $3"
 _END = """
@@ -65,9 +72,15 @@ class ActionLog:
         self._account = account
 
     async def begin(self, by: str, key: str, kind: str, subject: str, body: Mapping[str, Any]) -> Begun:
-        """Record it, or find its record. Raises Refused(409, IDEMPOTENCY_CONFLICT), and the database's errors."""
+        """Record it, or find its record; a program's also under the name that it had before. Raises Refused(409,
+        IDEMPOTENCY_CONFLICT), and the database's errors.
+        """
         said = json.dumps([kind, subject, body], sort_keys=True, default=str)
         digest = hashlib.sha256(said.encode()).hexdigest()
+        if (before := program_before(by)) is not None:
+            row = await self._ledger.fetchrow(_BEFORE, self._account, before, key, digest, by)
+            if row is not None:
+                return self._begun(before, key, False, row)
         row = await self._ledger.fetchrow(_BEGIN, self._account, by, key, kind, subject, digest, dict(body))
         if row is None or (not row["fresh"] and row["digest"] is None):
             # Another request wrote it while this statement ran.
@@ -80,8 +93,11 @@ class ActionLog:
                 "IDEMPOTENCY_CONFLICT",
                 "This Idempotency-Key was used for another action: nothing was done; use a new one.",
             )
+        return self._begun(by, key, row["fresh"], row)
+
+    def _begun(self, by: str, key: str, fresh: bool, row: Row) -> Begun:
         name = hashlib.sha256(json.dumps([self._account, by, key]).encode()).hexdigest()[:32]
-        return Begun(name, by, key, row["fresh"], row["status"], row["answer"], row["planned"])
+        return Begun(name, by, key, fresh, row["status"], row["answer"], row["planned"])
 
     async def find(self, by: str, key: str) -> tuple[int | None, dict[str, Any] | None] | None:
         """Status and answer of an action; None if none was begun under this key. Raises the database's errors."""

@@ -55,6 +55,7 @@ __all__ = ["Actions", "Hands", "NoTemporalError", "action_routes"]
 
 _SECONDS = 10.0
 _AT_ONCE = 20
+_FLATTEN = "flatten"
 Key = Annotated[
     str,
     Header(
@@ -140,7 +141,8 @@ class Actions:
         begun = await self._log.begin(by, key, kind, subject, body.model_dump(mode="json"))
         if begun.answer is not None and begun.status is not None:
             return Done(begun.status, begun.answer, replayed=True)
-        if not begun.fresh and not again:
+        # A flatten without its plan isn't planned later: it would close what has opened since.
+        if not begun.fresh and (not again or (kind == _FLATTEN and begun.planned is None)):
             raise Refused(
                 409,
                 "OUTCOME_UNKNOWN",
@@ -255,7 +257,7 @@ class Actions:
 
     async def flatten(self, begun: Begun, given: Flatten) -> Answer:
         """Close everything that is open now, or what of it is in the product; what opens meanwhile is not included, nor
-        where it is done again because its answer was lost.
+        where it is done again because its answer was lost (`do` refuses that where the plan was lost with it).
         """
         ledger, account = self._hands.ledger, self._hands.account
         planned = begun.planned
@@ -337,7 +339,7 @@ def action_routes(hands: Hands) -> APIRouter:
         """Sell every open trade at MARKET and cancel every open entry, of one product or of all."""
         actions.require_word(given, "flatten")
         return await actions.once(
-            request, idempotency_key, "flatten", given.symbol or "", given, lambda begun: actions.flatten(begun, given)
+            request, idempotency_key, _FLATTEN, given.symbol or "", given, lambda begun: actions.flatten(begun, given)
         )
 
     @router.post("/api/halt", operation_id="halt")

@@ -13,7 +13,10 @@ from enum import StrEnum
 
 from web.api.sessions import Session
 
-__all__ = ["Caller", "Program", "Role", "User", "program_with"]
+__all__ = ["Caller", "Program", "Role", "User", "program_before", "program_with"]
+
+_USER = " (API)"
+_PROGRAM = " (API token)"
 
 
 class Role(StrEnum):
@@ -52,12 +55,19 @@ class Caller:
     @property
     def by(self) -> str:
         """The name under which commands are stored. A program has another one than the user who is called the same."""
-        return f"{self.name} (API)" if self.session is not None else f"{self.name} (API token)"
+        return f"{self.name}{_USER}" if self.session is not None else f"{self.name}{_PROGRAM}"
 
     @property
     def may_trade(self) -> bool:
         """Whether it may act."""
         return self.role is Role.TRADE
+
+
+def program_before(by: str) -> str | None:
+    """The name under which earlier versions stored what this program did: that of a user called the same. None for
+    others.
+    """
+    return f"{by.removesuffix(_PROGRAM)}{_USER}" if by.endswith(_PROGRAM) else None
 
 
 def program_with(token: str, programs: Sequence[Program]) -> Program | None:

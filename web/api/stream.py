@@ -100,6 +100,8 @@ class Streams:
         self._watchers: set[Watcher] = set()
         self._looker: asyncio.Task[None] | None = None
         self._seen = SeenChanges()
+        self._based = False
+        self._missed = False
         self._number = 0
         self._boot = secrets.token_hex(4)
         self._stopped = asyncio.Event()
@@ -133,6 +135,7 @@ class Streams:
         self._watchers.add(watcher)
         if not self.looks:
             self._seen = SeenChanges()
+            self._based = self._missed = False
             self._looked.clear()
             self._looker = asyncio.create_task(self._look())
         return watcher
@@ -166,9 +169,13 @@ class Streams:
         while self._watchers and not self._stopped.is_set():
             try:
                 news = await self._news()
+                if self._missed:  # changes since `hello` are compared with nothing: everything is read anew
+                    news = {"reset": {"": {}}, **news}
+                self._based, self._missed = True, False
             except Exception as error:  # noqa: BLE001 - whatever it is, the page has to show that its data is old
                 _log.warning("api_stream_look_failed", kind=type(error).__name__)
                 news = {"away": {"": {"at": datetime.now(UTC)}}}
+                self._missed = not self._based
             self._number += 1
             self._looked.set()
             news.setdefault("tick", {"": {"at": datetime.now(UTC)}})
