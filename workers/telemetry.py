@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -50,6 +51,9 @@ __all__ = ["Telemetry", "telemetry"]
 _log = structlog.get_logger()
 
 _REMEMBERED = 10_000
+_CODE = re.compile(r"[A-Za-z0-9_]{0,60}")
+_MOST_CODES = 100
+"""Codes are the venue's own words: more of them than this, or other text, are counted as `other`."""
 _ROLES = {
     "role_running": ("role", "1 for each role that this process runs"),
     "role_needed": ("role", "1 for each role that the settings need in some process"),
@@ -122,6 +126,7 @@ class Telemetry(Interceptor, Measures):
         self._roles: Readings = {}
         self._placed: OrderedDict[str, datetime] = OrderedDict()
         self._closed: OrderedDict[str, None] = OrderedDict()
+        self._codes: set[str] = set()
         self._seen: Readings = {}
         self._looked = time.monotonic()
         registry.register(self)
@@ -173,7 +178,7 @@ class Telemetry(Interceptor, Measures):
                 self._orders.labels(result.state.value).inc()
         elif isinstance(result, PlaceAnswer) and isinstance(argument, PlaceAttempt):
             number = _number(argument.plan.number)
-            self._attempts.labels(result.verdict.value, number, result.code[:60]).inc()
+            self._attempts.labels(result.verdict.value, number, self._known(result.code)).inc()
             if result.verdict is PlaceVerdict.REFUSED:
                 self.attempt_ended(AttemptStatus.FAILED.value, argument.plan.number)
         elif isinstance(result, ResolveAnswer) and isinstance(argument, LookUp):
@@ -193,6 +198,14 @@ class Telemetry(Interceptor, Measures):
         self._calls.labels(name, "failed").observe(seconds)
         if isinstance(argument, RecordUpdate) and argument.update.filled_size > 0:
             self.fill_failed("workflow", type(problem).__name__)
+
+    def _known(self, code: str) -> str:
+        """The code as a label."""
+        if code not in self._codes:
+            if len(self._codes) >= _MOST_CODES or not _CODE.fullmatch(code):
+                return "other"
+            self._codes.add(code)
+        return code
 
     def _reconcile(self, report: ReconcileReport) -> None:
         self._reconciled.observe(report.seconds)

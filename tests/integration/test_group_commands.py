@@ -167,7 +167,10 @@ async def test_what_is_not_known_is_shown_as_not_known(desk: Desk, api: Any, cap
     assert (dip["open_money"], dip["without_rate"]) == (None, ["EUR"])
     assert "not known of 500.00" in (await bottrader(capsys, "status"))[1]
     answers = (await api.http.get("/api/why/BTC-USD")).json()["answers"]
-    assert "No entry of strategy dip passes: no rate is known for EUR." in answers
+    assert (
+        "Whether an entry of strategy dip passes is not known: no rate of EUR is stored; its next entry asks the "
+        "exchange, and is refused without an answer." in answers
+    )
 
 
 async def test_a_strategy_is_halted_and_resumed_by_the_api(desk: Desk, api: Any) -> None:

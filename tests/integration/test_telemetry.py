@@ -12,9 +12,11 @@ from decimal import Decimal
 import asyncpg
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
+from activities.interfaces.orders import PlaceAttempt
 from domain.exits import ExitRules
+from domain.messages import AttemptPlan, PlaceAnswer, PlaceVerdict
 from domain.sharding import shard_of
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
@@ -192,6 +194,22 @@ async def test_a_port_in_use_is_a_sentence() -> None:
         with pytest.raises(UserError, match=r"telemetry\.port"):
             async with telemetry(settings, None):
                 pass
+
+
+def test_an_exchanges_codes_are_few_and_words() -> None:
+    """A code that is no word, or comes after a hundred others, is counted as `other`; those that are known stay."""
+    told = Telemetry(CollectorRegistry())
+    plan = AttemptPlan(number=1, client_order_id="a-1", body={})
+    attempt = PlaceAttempt(order_key="a", symbol="BTC-USD", plan=plan)
+    codes = ["", "a\nb", "x" * 61, *(f"CODE_{number}" for number in range(120)), "CODE_5"]
+    for code in codes:
+        told.ended("place", attempt, PlaceAnswer(verdict=PlaceVerdict.REFUSED, code=code), 0.1)
+    text = generate_latest(told.registry).decode()
+    counted = dict(re.findall(r'^bottrader_attempts_total\{.*code="([^"]*)".*\} (\S+)$', text, re.MULTILINE))
+    assert len(counted) == 101
+    assert (counted["CODE_5"], counted["CODE_98"], counted[""]) == ("2.0", "1.0", "1.0")
+    assert "CODE_99" not in counted
+    assert counted["other"] == "23.0"
 
 
 def test_what_can_not_be_counted_is_no_failure() -> None:

@@ -47,28 +47,38 @@ def described_limits(currency: str, open_trades: int, open_trades_limit: int, gr
 
 
 def used_up(limits: Json) -> list[str]:
-    """A sentence for each limit that lets no entry pass now: halts, numbers of open trades, budgets that are full or
-    not known, losses of the day.
+    """A sentence for each limit that lets no entry pass now: halts, numbers of open trades, budgets that are full,
+    losses of the day; and for each of which that isn't known without asking the exchange.
     """
     found = []
     most = limits["open_trades_limit"]
     if most is not None and limits["open_trades"] >= most:
         found.append(f"The account has {limits['open_trades']} open trades and entries, the limit is {most}.")
-    stopped = ((row, _stops(row, limits["currency"])) for row in limits["groups"])
-    return [*found, *(f"No entry of {row['kind']} {row['name']} passes: {why}." for row, why in stopped if why)]
+    return [*found, *filter(None, (_stops(row, limits["currency"]) for row in limits["groups"]))]
 
 
 def _stops(row: Json, currency: str) -> str:
-    """Why a group's entries are all refused now, as a clause; empty if they aren't."""
+    """Why a group's entries are refused now, or why that isn't known, as a sentence; empty if they aren't."""
+    name = f"{row['kind']} {row['name']}"
+    if why := _why_refused(row, currency):
+        return f"No entry of {name} passes: {why}."
+    if row["without_rate"]:
+        return (
+            f"Whether an entry of {name} passes is not known: no rate of {', '.join(row['without_rate'])} is stored; "
+            f"its next entry asks the exchange, and is refused without an answer."
+        )
+    return ""
+
+
+def _why_refused(row: Json, currency: str) -> str:
+    """Why a group's entries are all refused now by what is known, as a clause; empty if they aren't."""
     if row["halted"]:
         again = f"`bottrader resume --{row['kind']} {row['name']}` allows them again"
         return f"halted by {row['halted_by']}; {again}"
-    if row["without_rate"]:
-        return f"no rate is known for {', '.join(row['without_rate'])}"
-    if row["loss_limit"] is not None and row["pnl_today"] <= -row["loss_limit"]:
+    if row["pnl_today"] is not None and row["pnl_today"] <= -row["loss_limit"]:
         return f"it has lost {-row['pnl_today']:.2f} {currency} today, the limit is {row['loss_limit']:.2f}"
     if row["open_trades_limit"] is not None and row["open_trades"] >= row["open_trades_limit"]:
         return f"it has {row['open_trades']} open trades and entries, the limit is {row['open_trades_limit']}"
-    if row["budget"] is not None and row["open_money"] >= row["budget"]:
+    if row["open_money"] is not None and row["open_money"] >= row["budget"]:
         return f"it has {row['open_money']:.2f} of its {row['budget']:.2f} {currency} open"
     return ""
