@@ -216,6 +216,6 @@ async def test_a_trade_of_before_gets_the_trigger_of_its_entry(database: str) ->
     await pool.execute("UPDATE trades SET entry_trigger = NULL WHERE entry_key = $1", old)
     await pool.execute("UPDATE trades SET entry_trigger = 'kept' WHERE entry_key = $1", new)
     await in_schema(database, to("head"))
-    found = dict(await pool.fetch("SELECT entry_key, entry_trigger FROM trades"))
+    rows = await pool.fetch("SELECT entry_key, entry_trigger FROM trades")
     await pool.close()
-    assert found == {old: "manual", new: "kept"}
+    assert {row["entry_key"]: row["entry_trigger"] for row in rows} == {old: "manual", new: "kept"}
