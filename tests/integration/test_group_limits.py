@@ -16,7 +16,6 @@ from activities.orders.admission import Admissions
 from activities.orders.controls import HALTED, RESUMED, halt, resume
 from activities.orders.group_controls import halt_group, resume_group
 from activities.orders.group_limits import halt_groups_that_lost, read_groups
-from activities.orders.limits import halt_if_lost_too_much
 from domain.limit_groups import GroupKind, GroupLimits, LimitGroup
 from domain.messages import Admission, OrderIntent
 from domain.orders import OrderState
@@ -174,27 +173,31 @@ async def test_a_loss_before_a_resume_is_settled_with_it(desk: Desk) -> None:
 
 
 async def test_a_resume_restarts_the_count_also_where_nothing_is_halted(desk: Desk) -> None:
-    """Entries that the day's loss refuses before anything is halted pass after a person's resume, of the strategy for
-    the strategy's loss and of the account for the account's; the resume says that it ended no halt."""
+    """Entries that are refused because the day's result isn't known pass after a person's resume, of the account for the
+    account's result and of the strategy for the strategy's, and so do those that losses before and after a resume would
+    refuse together; the resume says that it ended no halt."""
     limited(desk, STRATEGY, "dip", "rsi_oversold", daily_loss=Decimal(100))
     desk.policy = replace(desk.policy, daily_loss_limit=Decimal(100))
-    await desk.trade("-100", trigger="rsi_oversold")
-    await refused(desk, buy(desk), "SKIP_DAILY_LOSS_LIMIT", "100")
-    async with desk.pool.acquire() as connection:
-        assert not await resume(connection, desk.account, "looked into it", "ada")
-    await refused(desk, buy(desk), "SKIP_STRATEGY_DAILY_LOSS", "strategy dip")
-    async with desk.pool.acquire() as connection:
-        assert not await resume_group(connection, desk.account, STRATEGY, "dip", "looked into it", "ada")
-    assert (await desk.admit(buy(desk))).accepted
-    assert not await halt_if_lost_too_much(desk.pool, desk.policy)
-    assert await halt_groups_that_lost(desk.pool, desk.policy) == []
-    key = await desk.trade("-100", trigger="rsi_oversold")
-    await desk.pool.execute("UPDATE trades SET closed_at = now() WHERE entry_key = $1", key)
-    # Again, where the switch has a row already.
+
+    async def resumed() -> list[bool]:
+        async with desk.pool.acquire() as connection:
+            return [
+                await resume(connection, desk.account, "looked into it", "ada"),
+                await resume_group(connection, desk.account, STRATEGY, "dip", "looked into it", "ada"),
+            ]
+
+    await desk.trade("-10", trigger="rsi_oversold", symbol="BTC-EUR")
+    await refused(desk, buy(desk), "SKIP_DAILY_LOSS_LIMIT", "a resume restarts the day's count")
     async with desk.pool.acquire() as connection:
         assert not await resume(connection, desk.account, "", "ada")
-        assert not await resume_group(connection, desk.account, STRATEGY, "dip", "", "ada")
+    await refused(desk, buy(desk), "SKIP_STRATEGY_DAILY_LOSS", "a resume restarts its count")
+    assert await resumed() == [False, False]
     assert (await desk.admit(buy(desk))).accepted
+    for _ in range(2):
+        key = await desk.trade("-60", trigger="rsi_oversold")
+        await desk.pool.execute("UPDATE trades SET closed_at = now() WHERE entry_key = $1", key)
+        assert (await desk.admit(buy(desk))).accepted
+        assert await resumed() == [False, False]
     assert await desk.value("SELECT count(*) FROM incidents WHERE kind = ANY($1)", [HALTED, RESUMED]) == 0
 
 
