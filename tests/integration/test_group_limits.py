@@ -174,8 +174,9 @@ async def test_a_loss_before_a_resume_is_settled_with_it(desk: Desk) -> None:
 
 async def test_a_resume_restarts_the_count_also_where_nothing_is_halted(desk: Desk) -> None:
     """Entries that are refused because the day's result isn't known pass after a person's resume, of the account for
-    the account's result and of the strategy for the strategy's, and so do those that losses before and after a resume would
-    refuse together; the resume says that it ended no halt."""
+    the account's result and of the strategy for the strategy's; losses before a resume are settled by it. The resume
+    says that it ended no halt.
+    """
     limited(desk, STRATEGY, "dip", "rsi_oversold", daily_loss=Decimal(100))
     desk.policy = replace(desk.policy, daily_loss_limit=Decimal(100))
 
