@@ -64,6 +64,7 @@ from workers.settings.values import exchange_of, exit_rules
 from workers.telemetry import Telemetry, telemetry
 from workers.temporal_connection import connect
 from workers.temporal_metrics import runtime_with_metrics
+from workflows.changes import UNREPLAYABLE
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.external import ExternalOrderWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
@@ -217,6 +218,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                 ],
                 interceptors=[*parts.interceptors, parts.own],
                 workflow_runner=UnsandboxedWorkflowRunner(),
+                workflow_failure_exception_types=UNREPLAYABLE,
                 max_concurrent_workflow_tasks=100,
                 max_concurrent_activities=100,
                 max_concurrent_local_activities=100,

@@ -25,7 +25,8 @@ __all__ = ["UNREPLAYABLE", "CodeChange", "begin", "changed", "is_unreplayable"]
 UNREPLAYABLE = [workflow.NondeterminismError, RuntimeError]
 """A run of an order or a trade whose history doesn't fit its code fails: another run goes on from the ledger, which has
 all that it needs. By Temporal's default it would try the same history again for ever, and a due stop would wait. The
-SDK raises RuntimeError where a result isn't of the type that is asked for.
+SDK raises RuntimeError where a result isn't of the type that is asked for. Workers are told so, workflows are not:
+a test's replay has to notice what doesn't fit.
 """
 
 _TYPES = (None, *(kind.__name__ for kind in (RuntimeError, NotImplementedError, RecursionError)))

@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.wording import money
-    from workflows.changes import UNREPLAYABLE, CodeChange, begin, changed
+    from workflows.changes import CodeChange, begin, changed
     from workflows.exit_closing import await_entry, close_if_flat, stop_entry
     from workflows.exit_pauses import ExitPauses, sold_little
     from workflows.exit_progress import (
@@ -56,7 +56,7 @@ _LONG_HISTORY = 2000
 an exit takes about 17, so this is far below the 51,200 at which a server ends the workflow."""
 
 
-@workflow.defn(name="ExitMonitorWorkflow", failure_exception_types=UNREPLAYABLE)
+@workflow.defn(name="ExitMonitorWorkflow")
 class ExitMonitorWorkflow:
     """Monitors one trade until it is flat."""
 

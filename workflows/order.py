@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderState, OrderType
     from domain.quoting import QUOTES
     from domain.wording import order_summary
-    from workflows.changes import UNREPLAYABLE, CodeChange, begin, changed
+    from workflows.changes import CodeChange, begin, changed
     from workflows.durable import transact
     from workflows.order_attempts import OrderAttempts
     from workflows.order_progress import OrderProgress, OrderView
@@ -52,7 +52,7 @@ _QUOTES_PATIENCE_STOP = 0.5
 least."""
 
 
-@workflow.defn(name="OrderWorkflow", failure_exception_types=UNREPLAYABLE)
+@workflow.defn(name="OrderWorkflow")
 class OrderWorkflow:
     """Runs the whole life of an order."""
 
