@@ -46,7 +46,8 @@ _CANDIDATES = """
 SELECT i.id, i.kind, i.severity, coalesce(i.subject, '') AS subject, i.sentence, i.at, i.resolved_at, n.told_at
   FROM incidents i LEFT JOIN notices n ON n.incident_id = i.id AND n.target = $2
  WHERE i.account = $1 AND (i.severity = ANY($3) OR i.kind = ANY($7)) AND i.kind <> ALL($8)
-   AND ((n.incident_id IS NULL AND i.at > now() - make_interval(secs => $4))
+   AND ((n.incident_id IS NULL AND (i.at > now() - make_interval(secs => $4)
+                                    OR (i.severity = 'CRITICAL' AND i.resolved_at IS NULL)))
      OR (n.over_at IS NULL AND n.told_at IS NOT NULL
          AND (i.resolved_at IS NOT NULL
               OR n.told_at > now() - make_interval(secs => $5)
@@ -92,7 +93,8 @@ async def notices_due(
         also: kinds that are sent at any severity.
         never: kinds that are not sent at any.
         now: UTC.
-        look_back_seconds: incidents older than this when first seen are not sent (wall, as the following).
+        look_back_seconds: incidents older than this when first seen are not sent (wall, as the following), but for
+            CRITICAL ones that last.
         repeat_seconds: an open CRITICAL incident is sent again after this time.
         repeat_for_seconds: for so long.
     """
@@ -149,7 +151,7 @@ class NotifierOptions:
     repeat_for_seconds: float = 86_400.0
     """An unresolved CRITICAL incident is repeated for this long."""
     look_back_seconds: float = 86_400.0
-    """Incidents older than this when first seen are not sent."""
+    """Incidents older than this when first seen are not sent, but for CRITICAL ones that last."""
     poll_seconds: float = 2.0
     send_timeout: float = 30.0
     retry_first_seconds: float = 2.0

@@ -36,8 +36,10 @@ _OVERLAP = timedelta(seconds=60)
 
 _REFUSALS_SECONDS = 10.0
 
+# From the last holder's last sign of life, or the last stored news, whichever is earlier.
 _SINCE = """
-SELECT greatest(coalesce(max(at), now()), now() - make_interval(secs => $3)) FROM incidents
+SELECT greatest(coalesce(least((SELECT vacant_since FROM leases WHERE name = $4 AND epoch = $5), max(at)), now()),
+                now() - make_interval(secs => $3)) FROM incidents
  WHERE account = $1 AND kind = ANY($2) AND at > now() - make_interval(secs => $3)
 """
 _TRADES = """
@@ -108,14 +110,16 @@ class News:
         self._refusals_at = 0.0
 
     async def collect(self, lease: Lease) -> None:
-        """Store the events since the last call, or since the last stored one. Raises the database's errors.
+        """Store the events since the last call; at first, since the lease's last holder. Raises the database's errors.
 
-        If nothing was ever stored it begins now: history is not reported.
+        If it never had one and nothing was stored it begins now: history is not reported.
         """
         if not self._kinds:
             return
         if self._since is None:
-            since: datetime = await self._pool.fetchval(_SINCE, self._account, list(_KINDS), self._look_back_seconds)
+            since: datetime = await self._pool.fetchval(
+                _SINCE, self._account, list(_KINDS), self._look_back_seconds, lease.name, lease.epoch
+            )
             self._since, self._begun = since, since - _OVERLAP
         now: datetime = await self._pool.fetchval("SELECT now()")
         found = await self._of_trades(self._since - _OVERLAP)

@@ -2,10 +2,16 @@
 
 A command is stored with its update's number in one transaction before Telegram is told, by the next offset, that it may
 forget it; so a crash loses none, and a doubled one is done once. What has not been answered is continued by the next
-holder of the lease. Nothing is obeyed that is older than a minute: after an outage Telegram delivers yesterday's.
+holder of the lease. Nothing is obeyed that is older than a minute when it is received: after an outage Telegram
+delivers yesterday's.
+
+Halts and presses, which do something, are done one after the other in the order of their updates' numbers, so that the
+last word of a person is the last one done. They wait neither for answers to others nor for Telegram.
 
 Only the settings' users are heard, and only in the settings' chats or alone with the bot. A group's members command
 nothing by being in it.
+
+Long on purpose: the states of an update's row, from received to done and said, are changed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,9 +21,11 @@ import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
+import asyncpg
 import structlog
 
 from activities.database import Pool, Record
@@ -48,7 +56,7 @@ INSERT INTO telegram_updates (bot, update_id, account, user_id, chat_id, message
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
 """
 _WAITING = """
-SELECT update_id, user_id, chat_id, message_id, sent_at, command, argument, press FROM telegram_updates
+SELECT update_id, user_id, chat_id, message_id, sent_at, received_at, command, argument, press FROM telegram_updates
  WHERE bot = $1 AND account = $2 AND done_at IS NULL ORDER BY update_id
 """
 _DONE = "UPDATE telegram_updates SET done_at = now(), answer = $4 WHERE bot = $1 AND account = $2 AND update_id = $3"
@@ -68,6 +76,11 @@ UPDATE telegram_updates SET pressed_by = $4
 _FORGET = """
 DELETE FROM telegram_updates WHERE account = $1 AND done_at IS NOT NULL AND received_at < now() - interval '30 days'
 """
+
+_FOR_EVER = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.SyntaxOrAccessError)
+"""Errors of the database that come again however often a statement is tried."""
+_CONTROL = {place: None for place in (*range(32), *range(127, 160)) if not chr(place).isspace()}
+"""Characters that have no place in a command; the database stores no U+0000."""
 
 _KIND = IncidentKind.TELEGRAM_UNUSABLE
 _TOKEN, _CONFLICT = "token", "commands"
@@ -118,7 +131,18 @@ class Desk(Protocol):
         """Do it, once for each key, and say what came of it."""
 
     async def outcome(self, asked: TelegramRequest) -> Sequence[str] | None:
-        """What came of an action that an earlier process began; None if none did."""
+        """What came of an action that was begun before: nothing, if it was not answered; None if none was begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What is to be said about an update once it is done. `edge`: at the edge of the phone of whoever pressed."""
+
+    blocks: Sequence[str] = ()
+    question: Question | None = None
+    edge: str = ""
+    used_up: bool = False
+    """The pressed button is to go."""
 
 
 class Inbox:
@@ -148,12 +172,18 @@ class Inbox:
         self._stored = asyncio.Event()
         self._at_work: set[int] = set()
         self._not_before: dict[int, float] = {}
+        self._decided: dict[int, _Reply] = {}
+        """What came of halts and presses that are done, until it is said."""
+        self._turn = asyncio.Lock()
+        """Of what is done in order: it is given in the order in which it is asked for."""
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._strangers = _Strangers()
 
     async def run(self, lease: Lease) -> None:
         """Receive and answer until cancelled. Raises LeaseLostError, and the database's errors at the beginning."""
         self._at_work.clear()
+        self._not_before.clear()
+        self._decided.clear()
         await self._pool.execute(_FORGET, self._account)
         tasks = BackgroundTasks()
         try:
@@ -230,15 +260,36 @@ class Inbox:
             await resolve_incidents(self._pool, self._account, _KIND, subject)
 
     async def _store(self, lease: Lease, updates: Sequence[Update]) -> None:
-        """Store what may be obeyed, all of it or nothing. Raises LeaseLostError and the database's errors."""
-        rows = [row for update in updates if (row := self._row(update)) is not None]
+        """Store what may be obeyed, all of it or nothing; but one that can't be stored keeps no other from it.
+
+        Raises LeaseLostError and the database's errors.
+        """
+        rows = [row for update in updates if (row := self._readable(update)) is not None]
         if not rows:
             return
+        try:
+            await self._store_rows(lease, rows)
+        except asyncpg.DataError:
+            for row in rows:
+                try:
+                    await self._store_rows(lease, [row])
+                except asyncpg.DataError as problem:
+                    log.error("an update can't be stored, it is left out", number=row[1], problem=repr(problem))
+        self._stored.set()
+
+    async def _store_rows(self, lease: Lease, rows: Sequence[tuple[object, ...]]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             if not await connection.fetchval(f"SELECT {HELD}", lease.name, lease.epoch):
                 raise LeaseLostError(f"the lease {lease.name} (epoch {lease.epoch}) is another holder's by now")
             await connection.executemany(_STORE, rows)
-        self._stored.set()
+
+    def _readable(self, update: Update) -> tuple[object, ...] | None:
+        """`_row`; None also for an update that is not as Telegram documents them."""
+        try:
+            return self._row(update)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as problem:
+            log.error("an update can't be read, it is left out", number=update["update_id"], problem=repr(problem))
+            return None
 
     def _row(self, update: Update) -> tuple[object, ...] | None:
         """An update as it is stored; None for one that nobody may have answered."""
@@ -258,9 +309,10 @@ class Inbox:
             digest = _digest(str(press.get("data", "")))
             return (*head, datetime.now(UTC), "press", digest, str(press.get("id", "")))
         text = message.get("text")
-        asked = command_in(text, self._name) if isinstance(text, str) else None
+        text = text.translate(_CONTROL) if isinstance(text, str) else None
+        asked = command_in(text, self._name) if text is not None else None
         if asked is None:
-            if chat != user or not isinstance(text, str) or text.strip().startswith("/"):
+            if chat != user or text is None or text.strip().startswith("/"):
                 return None
             asked = TelegramCommand.HELP, ""
         sent_at = datetime.fromtimestamp(int(message["date"]), UTC)
@@ -277,59 +329,97 @@ class Inbox:
                 rows = await self._pool.fetch(_WAITING, self._bot.bot, self._account)
             except DATABASE_TROUBLE as trouble:
                 log.warning("commands not read", problem=repr(trouble))
-                rows = []
-            for row in rows:
-                number = row["update_id"]
-                if number not in self._at_work and time.monotonic() >= self._not_before.get(number, 0.0):
-                    self._at_work.add(number)
-                    again = left or number in self._not_before
-                    tasks.start(self._handle(lease, row, again=again))
-            left = False
+            else:
+                self._begin(lease, tasks, rows, left=left)
+                left = False
             try:
                 async with asyncio.timeout(self._times.look):
                     await self._stored.wait()
             except TimeoutError:
                 continue
 
-    async def _handle(self, lease: Lease, row: Record, *, again: bool) -> None:
-        """Answer one update. `again`: an earlier try, or process, may have begun it."""
+    def _begin(self, lease: Lease, tasks: BackgroundTasks, rows: Sequence[Record], *, left: bool) -> None:
+        """Take up what nobody is at. `left`: an earlier holder of the lease may have begun it."""
+        held_up = False
+        for row in rows:
+            number = row["update_id"]
+            in_turn = _acts(row) and number not in self._decided
+            if number in self._at_work or (in_turn and held_up):
+                continue
+            if time.monotonic() < self._not_before.get(number, 0.0):
+                held_up |= in_turn
+                continue
+            self._at_work.add(number)
+            tasks.start(self._handle(lease, row, left=left))
+
+    async def _handle(self, lease: Lease, row: Record, *, left: bool) -> None:
+        """Do what one update asks for, and say so. Saying it keeps nobody else waiting."""
         number = row["update_id"]
         try:
-            async with self._slots:
-                lease.require()
-                user = self._users().get(row["user_id"])
-                if user is None:  # no longer in the settings
-                    answer = ""
-                elif row["press"] is not None:
-                    answer = await self._press(lease, row, user, again=again)
-                else:
-                    answer = await self._command(lease, row, user, again=again)
-                await self._pool.execute(_DONE, self._bot.bot, self._account, number, answer)
-                self._not_before.pop(number, None)
+            reply = self._decided.get(number)
+            if reply is None and _acts(row):
+                reply = self._decided[number] = await self._in_turn(lease, row, left=left)
+            elif reply is None:
+                reply = await self._read(lease, row, left=left)
+            answer = await self._tell(row, reply)
+            await self._pool.execute(_DONE, self._bot.bot, self._account, number, answer)
+            self._not_before.pop(number, None)
+            self._decided.pop(number, None)
         except (TelegramAway, LeaseLostError, *DATABASE_TROUBLE) as trouble:
             log.warning("a command waits", number=number, problem=repr(trouble))
             self._not_before[number] = time.monotonic() + self._times.retry_first
         finally:
             self._at_work.discard(number)
 
-    async def _command(self, lease: Lease, row: Record, user: TelegramUser, *, again: bool) -> str:
+    async def _in_turn(self, lease: Lease, row: Record, *, left: bool) -> _Reply:
+        """Do what a halt or a press asks for, once all with smaller numbers are done; tried until the database answers.
+
+        Raises LeaseLostError.
+        """
+        again = left
+        async with self._turn:
+            while True:
+                lease.require()
+                try:
+                    user = self._users().get(row["user_id"])
+                    if user is None:  # no longer in the settings
+                        return _Reply()
+                    if row["press"] is None:
+                        return _Reply(await self._act_at_once(row, user))
+                    return await self._press(lease, row, user, left=left, again=again)
+                except DATABASE_TROUBLE as trouble:
+                    log.warning("a command waits", number=row["update_id"], problem=repr(trouble))
+                again = True
+                await asyncio.sleep(self._times.retry_first)
+
+    async def _act_at_once(self, row: Record, user: TelegramUser) -> Sequence[str]:
+        """A halt. It counts when it was received: done later than meant, it does no harm."""
         asked = self._asked(row, user, row["update_id"])
-        command, chat = asked.command, row["chat_id"]
-        if command.acts and not user.may_trade:
-            return await self._answer(chat, [f"{escaped(user.name)} has the role view, which can only read."])
-        if again and command.acts and (found := await self._desk.outcome(asked)) is not None:
-            return await self._answer(chat, found)
-        if too_old(row["sent_at"], datetime.now(UTC)):
-            return await self._answer(chat, [_old(command, row["sent_at"])])
-        if not command.needs_button:
-            lease.require()
-            do = self._desk.act if command.acts else self._desk.answer
-            return await self._answer(chat, await self._guarded(do, asked))
-        question = await self._guarded(self._desk.question, asked)
-        if not isinstance(question, Question):
-            return await self._answer(chat, question)
-        await self._ask_back(row, question)
-        return "asked to confirm"
+        if not user.may_trade:
+            return [_may_only_read(user)]
+        found = await self._desk.outcome(asked)
+        if found:
+            return found
+        if found is None and too_old(row["sent_at"], row["received_at"]):
+            return [_old(asked.command, row["sent_at"])]
+        return await self._guarded(self._desk.act, asked)
+
+    async def _read(self, lease: Lease, row: Record, *, left: bool) -> _Reply:
+        """What a command shows, or asks back. Raises LeaseLostError, and the database's errors."""
+        lease.require()
+        user = self._users().get(row["user_id"])
+        if user is None:  # no longer in the settings
+            return _Reply()
+        asked = self._asked(row, user, row["update_id"])
+        if asked.command.acts and not user.may_trade:
+            return _Reply([_may_only_read(user)])
+        if too_old(row["sent_at"], datetime.now(UTC) if left else row["received_at"]):
+            return _Reply([_old(asked.command, row["sent_at"])])
+        if asked.command.needs_button:
+            question = await self._guarded(self._desk.question, asked)
+            return _Reply(question=question) if isinstance(question, Question) else _Reply(question)
+        async with self._slots:
+            return _Reply(await self._guarded(self._desk.answer, asked))
 
     async def _guarded(
         self, do: Callable[[TelegramRequest], Awaitable[Answered]], asked: TelegramRequest
@@ -337,11 +427,16 @@ class Inbox:
         """An answer, also to a command that fails for a reason nobody foresaw: it is not tried again for ever."""
         try:
             return await do(asked)
+        except _FOR_EVER as fault:
+            return self._failed(asked, fault)
         except DATABASE_TROUBLE:
             raise
-        except Exception as fault:
-            log.error("a command failed", command=asked.command, problem=repr(fault), exc_info=fault)
-            return ["An internal error; the log says where. Look at /status before you send it again."]
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the next command is to be answered
+            return self._failed(asked, fault)
+
+    def _failed(self, asked: TelegramRequest, fault: Exception) -> list[str]:
+        log.error("a command failed", command=asked.command, problem=repr(fault), exc_info=fault)
+        return ["An internal error; the log says where. Look at /status before you send it again."]
 
     async def _ask_back(self, row: Record, question: Question) -> None:
         """Show a button with a key of its own. The key works once, for this user and message, for a minute."""
@@ -355,33 +450,39 @@ class Inbox:
             return
         await self._pool.execute(_SHOWN, *named, message)
 
-    async def _press(self, lease: Lease, row: Record, user: TelegramUser, *, again: bool) -> str:
-        """A button was pressed: check that its key is right, unused, this user's and this message's, then act."""
+    async def _press(self, lease: Lease, row: Record, user: TelegramUser, *, left: bool, again: bool) -> _Reply:
+        """A button was pressed: check that its key is right, unused, this user's and this message's, then act.
+
+        `left`: an earlier holder of the lease received it. `again`: this is not the first try, so the edge of the phone
+        may be lost by now, and a refusal goes to the chat. Raises LeaseLostError, and the database's errors.
+        """
+
+        def refused(text: str, *, used_up: bool = False) -> _Reply:
+            return _Reply([escaped(text)], used_up=used_up) if again else _Reply(edge=text, used_up=used_up)
+
         button = await self._button(row)
-        chat, press = row["chat_id"], row["press"]
-        if button is None or (button["chat_id"], button["button_message"]) != (chat, row["message_id"]):
-            return await self._at_the_edge(press, "This button does not work: send the command again.")
+        if button is None or (button["chat_id"], button["button_message"]) != (row["chat_id"], row["message_id"]):
+            return refused("This button does not work: send the command again.")
         if button["user_id"] != row["user_id"]:
-            return await self._at_the_edge(press, "This button is not yours: send the command yourself.")
+            return refused("This button is not yours: send the command yourself.")
         if not user.may_trade:
-            return await self._at_the_edge(press, f"{user.name} has the role view, which can only read.")
+            return refused(f"{user.name} has the role view, which can only read.")
+        accepted = button["pressed_by"] == row["update_id"]
+        if not accepted and button["pressed_by"] is not None:
+            return refused("This button was pressed already: it works once.")
         asked = self._asked(button, user, row["update_id"])
-        if button["pressed_by"] not in (None, row["update_id"]):
-            return await self._at_the_edge(press, "This button was pressed already: it works once.")
-        if again and (found := await self._desk.outcome(asked)) is not None:
-            return await self._answer(chat, found)
-        if datetime.now(UTC) > button["valid_until"]:
-            await self._quietly(self._bot.take_buttons(chat, row["message_id"]))
-            return await self._at_the_edge(
-                press, f"Too late: a button works for {OLDEST.seconds} s. Send the command again."
-            )
+        found = await self._desk.outcome(asked) if accepted else None
+        if found:
+            return _pressed(found)
+        # A press that was accepted in time and not begun is done, but not by whoever finds it much later.
+        late = left and datetime.now(UTC) - row["sent_at"] > OLDEST
+        if found is None and (late or (not accepted and row["sent_at"] > button["valid_until"])):
+            return refused(f"Too late: a button works for {OLDEST.seconds} s. Send the command again.", used_up=True)
         named = (self._bot.bot, self._account, button["update_id"])
         if not await self._pool.fetchval(_PRESSED, *named, row["update_id"]):
-            return await self._at_the_edge(press, "This button was pressed already: it works once.")
+            return refused("This button was pressed already: it works once.")
         lease.require()
-        await self._quietly(self._bot.answer_press(press, "Being done …"))
-        await self._quietly(self._bot.take_buttons(chat, row["message_id"]))
-        return await self._answer(chat, await self._guarded(self._desk.act, asked))
+        return _pressed(await self._guarded(self._desk.act, asked))
 
     async def _button(self, row: Record) -> Record | None:
         """The command whose button was pressed. A button can be pressed before its message's number is stored."""
@@ -405,9 +506,16 @@ class Inbox:
                 break
         return "\n".join(blocks)[:4000]
 
-    async def _at_the_edge(self, press: str, text: str) -> str:
-        await self._quietly(self._bot.answer_press(press, text))
-        return text
+    async def _tell(self, row: Record, reply: _Reply) -> str:
+        """Say what came of an update; returns that. Raises TelegramAway, and the database's errors."""
+        if reply.edge:
+            await self._quietly(self._bot.answer_press(row["press"], reply.edge))
+        if reply.used_up:
+            await self._quietly(self._bot.take_buttons(row["chat_id"], row["message_id"]))
+        if reply.question is not None:
+            await self._ask_back(row, reply.question)
+            return "asked to confirm"
+        return await self._answer(row["chat_id"], reply.blocks) if reply.blocks else reply.edge
 
     async def _quietly(self, asking: Awaitable[None]) -> None:
         """Ask Telegram for what only decorates: nothing depends on it."""
@@ -430,6 +538,22 @@ class _Strangers:
         if time.monotonic() >= self._next:
             log.warning("telegram_stranger", user=user, chat=chat, messages=self._count)
             self._count, self._next = 0, time.monotonic() + 60.0
+
+
+def _acts(row: Record) -> bool:
+    """Whether it does something by itself: a press, or a command that needs no button."""
+    if row["press"] is not None:
+        return True
+    command = TelegramCommand(row["command"])
+    return command.acts and not command.needs_button
+
+
+def _pressed(blocks: Sequence[str]) -> _Reply:
+    return _Reply(blocks, edge="The answer is below.", used_up=True)
+
+
+def _may_only_read(user: TelegramUser) -> str:
+    return f"{escaped(user.name)} has the role view, which can only read."
 
 
 def _digest(key: str) -> str:

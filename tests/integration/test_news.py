@@ -74,6 +74,22 @@ async def test_what_was_before_anybody_asked_is_no_news(pool: Pool) -> None:
     assert await collect(pool, *ALL) == []
 
 
+async def test_nothing_is_lost_while_nobody_reads(pool: Pool) -> None:
+    """The next reader begins where the last one ended, however quiet it was before, but not more than a day ago."""
+    assert await collect(pool, *ALL) == []
+    before, key = await add_trade(pool, "before"), await add_trade(pool, "meanwhile")
+    await pool.execute("UPDATE trades SET protected_at = now() - interval '5 hours' WHERE entry_key = $1", before)
+    await pool.execute("UPDATE trades SET protected_at = now() - interval '2 hours' WHERE entry_key = $1", key)
+    await pool.execute("UPDATE leases SET renewed_at = now() - interval '3 hours'")
+    assert [kind for kind, _ in await collect(pool, *ALL, times=2)] == ["trade_opened"]
+    assert await pool.fetchval("SELECT subject = $1 FROM incidents", key)
+    await pool.execute("DELETE FROM incidents")
+    await pool.execute("UPDATE trades SET protected_at = now() - interval '30 hours' WHERE entry_key = $1", key)
+    await pool.execute("UPDATE leases SET renewed_at = now() - interval '40 hours'")
+    assert [kind for kind, _ in await collect(pool, *ALL)] == ["trade_opened"]
+    assert await pool.fetchval("SELECT subject = $1 FROM incidents", before)
+
+
 async def test_refusals_by_a_limit_are_bundled(pool: Pool) -> None:
     """The first is sent at once, those within the repeat time together afterwards; other gates are not news."""
 

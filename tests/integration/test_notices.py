@@ -141,6 +141,24 @@ async def test_an_incident_is_told_once_over_restarts_and_its_end_too(pool: Pool
     assert [item["type"] for item in service.taken] == ["failure", "warning", "success"]
 
 
+async def test_what_is_critical_and_lasts_is_told_however_old_it_is(pool: Pool, service: Service) -> None:
+    """An open CRITICAL incident that nobody was told of comes days later, once, and its end; what is over by then, or
+    less severe, does not.
+    """
+    await report(pool, IncidentKind.OVERSOLD)
+    await report(pool, "user_stream_down")
+    await report(pool, "stale_price", "WARNING")
+    await pool.execute("UPDATE incidents SET at = now() - interval '3 days'")
+    await pool.execute("UPDATE incidents SET resolved_at = now() WHERE kind = 'user_stream_down'")
+    target = Target(service.url)
+    notifier = Notifier(pool, ACCOUNT, [target], options())
+    for _ in range(2):
+        assert await notifier.deliver(target) is None
+    await resolve_incidents(pool, ACCOUNT, IncidentKind.OVERSOLD, "x")
+    assert await notifier.deliver(target) is None
+    assert service.titles == ["BotTrader main: CRITICAL OVERSOLD x", "BotTrader main: SUCCESS OVERSOLD x"]
+
+
 async def test_what_could_not_be_written_down_is_not_told_again(pool: Pool, service: Service) -> None:
     """While the database accepts no writes (a full disk), each message is sent once, and stored when writes work."""
     await pool.execute(

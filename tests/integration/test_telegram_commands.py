@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +20,15 @@ from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.telegram import BOT, TOKEN, FakeTelegram, SentMessage, fake_telegram
 from tests.support.waiting import eventually
+from web.api.action_bodies import ActionBody, Halt, Resume
+from web.api.action_log import ActionLog
 from workers.settings.changes import set_override
 from workers.settings.sources import SettingSources
 from workers.settings.telegram import TelegramSettings, TelegramUserSettings
 from workers.stack.dev_server import DevServer
 
 ANN, VERA, STRANGER, GROUP, OTHER_GROUP = 501, 502, 999, -1005, -1006
+ANNS = "ann (Telegram)"
 TIMES = InboxTimes(poll=2, look=0.1, retry_first=0.05, retry_longest=0.2, refused=0.1, conflict=0.1)
 
 
@@ -84,11 +88,49 @@ class Phone:
         rows = await self.system.rows("SELECT given_by, kind, subject, status FROM api_actions ORDER BY at")
         return [tuple(row.values()) for row in rows]
 
+    async def stored(
+        self, number: int, command: str, *, argument: str = "", ago: float = 0.0, press: bool = False
+    ) -> None:
+        """A command or press of ann's, for message 50, that an earlier process received and did not finish."""
+        await self.system.rows(
+            "INSERT INTO telegram_updates (bot, update_id, account, user_id, chat_id, message_id, sent_at, "
+            "received_at, command, argument, press) VALUES ($1, $2, $3, $4, $4, 50, now() - make_interval(secs => $5), "
+            "now() - make_interval(secs => $5), $6, $7, $8) RETURNING 1",
+            BOT,
+            number,
+            self.system.account,
+            ANN,
+            ago,
+            command,
+            argument,
+            f"press-{number}" if press else None,
+        )
+
+    async def shown(self, number: int, key: str, *, pressed_by: int | None) -> None:
+        """That command asks back by a button, whose time is over."""
+        await self.system.rows(
+            "UPDATE telegram_updates SET done_at = now(), key_digest = $2, button_message = 50, pressed_by = $3, "
+            "valid_until = now() - interval '1 s' WHERE update_id = $1 RETURNING 1",
+            number,
+            digest(key),
+            pressed_by,
+        )
+
+    async def begun(self, number: int, kind: str, subject: str, body: ActionBody) -> None:
+        """That action was begun, and its process ended."""
+        log = ActionLog(self.system.pool, self.system.account)
+        await log.begin(ANNS, f"telegram-{BOT}-{number}", kind, subject, body.model_dump(mode="json"))
+
     async def trade(self) -> Trade:
         """An open trade."""
         trade = await self.system.start(market_buy(self.system.account))
         await trade.until_protected()
         return trade
+
+
+def digest(key: str) -> str:
+    """A button's key, as it is stored."""
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 @pytest_asyncio.fixture
@@ -332,6 +374,150 @@ async def test_a_command_survives_the_process_that_received_it(phone: Phone) -> 
     assert (await phone.answered(2))["answer"] == "<b>/halt</b>: Entries are halted"
     assert "entries are allowed" in (await phone.answered(3))["answer"]
     assert not await phone.halted()
+
+
+async def test_a_halt_after_a_resume_is_the_last_word(phone: Phone) -> None:
+    """Halts and presses are done in the order of their updates, while an earlier one can't go on, too; readers and what
+    decorates the message don't keep them waiting.
+    """
+    await phone.asks(ANN, "/halt")
+    message = await phone.button(ANN, "/resume")
+    phone.telegram.stuck = lambda method, _given: method == "answerCallbackQuery"
+    async with phone.system.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT 1 FROM telegram_updates WHERE key_digest = $1 FOR UPDATE", digest(message.key))
+        phone.telegram.presses(ANN, message)
+        halt = phone.telegram.says(ANN, "/halt again")
+        assert "HALTED" in await phone.asks(VERA, "/status")
+        assert await phone.system.value("SELECT done_at IS NULL FROM telegram_updates WHERE update_id = $1", halt)
+    row = await phone.answered(halt)
+    assert row["answer"] == "<b>/halt</b>: Entries are halted"
+    assert await phone.halted()
+    phone.telegram.go_on.set()
+    await phone.until(lambda: "The answer is below." in phone.telegram.edge, "the press is answered")
+    assert [kind for _, kind, _, _ in await phone.actions()] == ["halt", "resume", "halt"]
+    assert await phone.halted()
+
+
+async def test_a_halt_waits_for_no_answer_to_others(phone: Phone) -> None:
+    """While a chat takes no messages, with more questions there than are answered at once, a halt is done."""
+    phone.telegram.stuck = lambda method, given: method == "sendMessage" and given["chat_id"] == GROUP
+    for _ in range(20):
+        phone.telegram.says(VERA, "/incidents", chat=GROUP)
+    assert await phone.asks(ANN, "/halt") == "<b>/halt</b>: Entries are halted"
+    assert await phone.halted()
+    assert "There are no open trades." in await phone.asks(ANN, "/trades")
+
+
+async def test_what_was_received_in_time_is_done_however_late_its_turn_comes(phone: Phone) -> None:
+    """A halt that a process received and never began is done by the next one; a sale, after so long, is not."""
+    await phone.stop()
+    await phone.stored(1, "halt", ago=600.0)
+    await phone.stored(2, "flatten", argument="ALL", ago=600.0)
+    await phone.stored(3, "press", argument=digest("key"), ago=600.0, press=True)
+    await phone.shown(2, "key", pressed_by=3)
+    await phone.start()
+    assert (await phone.answered(1))["answer"] == "<b>/halt</b>: Entries are halted"
+    assert await phone.halted()
+    assert (await phone.answered(3))["answer"].startswith("Too late")
+    await phone.until(lambda: "Too late" in phone.telegram.to(ANN)[-1], "it is said in the chat")
+    assert [kind for _, kind, _, _ in await phone.actions()] == ["halt"]
+
+
+async def test_what_was_begun_and_not_done_is_done(phone: Phone) -> None:
+    """A halt and a close that were recorded and not done go on as the same actions; a resume is not repeated, as a halt
+    may have come in between.
+    """
+    trade = await phone.trade()
+    await phone.stop()
+    await phone.stored(1, "halt", ago=600.0)
+    await phone.begun(1, "halt", "", Halt(note="by Telegram"))
+    await phone.stored(2, "resume", ago=600.0)
+    await phone.stored(3, "press", argument=digest("resume"), ago=600.0, press=True)
+    await phone.shown(2, "resume", pressed_by=3)
+    await phone.begun(3, "resume", "", Resume(confirm="resume", note="by Telegram"))
+    await phone.stored(4, "close", argument=trade.key[:12], ago=600.0)
+    await phone.stored(5, "press", argument=digest("close"), ago=600.0, press=True)
+    await phone.shown(4, "close", pressed_by=5)
+    await phone.begun(5, "close", trade.key, ActionBody(note="by Telegram"))
+    await phone.start()
+    assert (await phone.answered(1))["answer"] == "<b>/halt</b>: Entries are halted"
+    assert (await phone.answered(3))["answer"].startswith("The outcome of this is not known")
+    assert (await phone.answered(5))["answer"].startswith("<b>/close</b>: ")
+    await trade.closed()
+    assert await phone.halted()
+    assert await phone.actions() == [
+        (ANNS, "halt", "", 200),
+        (ANNS, "resume", "", None),
+        (ANNS, "close", trade.key, 200),
+    ]
+
+
+async def test_a_halt_survives_a_hiccup_of_the_database(phone: Phone) -> None:
+    """Begun while the database refuses to store it, it is tried again until it is done, and told once."""
+    await phone.system.rows("CREATE SEQUENCE tries")
+    await phone.system.rows(
+        """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"""
+    )
+    await phone.system.rows(
+        "CREATE TRIGGER disk BEFORE INSERT OR UPDATE ON account_controls FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
+    number = phone.telegram.says(ANN, "/halt")
+
+    async def tried() -> bool:
+        return bool(await phone.system.value("SELECT is_called AND last_value >= 2 FROM tries"))
+
+    await eventually(tried, what="it is tried again")
+    assert phone.telegram.to(ANN) == []
+    await phone.system.rows("DROP TRIGGER disk ON account_controls")
+    assert (await phone.answered(number))["answer"] == "<b>/halt</b>: Entries are halted"
+    assert await phone.halted()
+    assert len(phone.telegram.to(ANN)) == 1
+
+
+async def test_an_accepted_press_is_done(phone: Phone) -> None:
+    """A press that was accepted in time is done by a later try, when the button's time is over, too; what a later try
+    refuses is said in the chat, as the edge of the phone is gone by then.
+    """
+    await phone.asks(ANN, "/halt")
+    await phone.stop()
+    await phone.stored(1, "resume")
+    await phone.stored(2, "press", argument=digest("key"), press=True)
+    await phone.shown(1, "key", pressed_by=2)
+    await phone.stored(3, "press", argument=digest("key"), press=True)
+    await phone.start()
+    assert (await phone.answered(2))["answer"] == "<b>/resume</b>: Entries are resumed"
+    await phone.answered(3)
+    assert not await phone.halted()
+    assert "This button was pressed already: it works once." in phone.telegram.to(ANN)
+    assert phone.telegram.edge == ["The answer is below."]
+
+
+async def test_a_halt_or_resume_of_something_unclear_is_not_one_of_the_account(phone: Phone) -> None:
+    """A forgotten name, or anything else that isn't understood, is answered with how to write it; nothing is done."""
+    for text, said in (
+        ("/resume BTC-USD", "write /resume for the whole account"),
+        ("/resume trigger", "say which trigger"),
+        ("/resume strategy one two", "write /resume for the whole account"),
+        ("/halt strategy", "say which strategy"),
+    ):
+        answer = await phone.asks(ANN, text)
+        assert answer.startswith("Nothing was done: ")
+        assert said in answer
+    assert all(not message.buttons for message in phone.telegram.sent)
+    assert await phone.actions() == []
+    assert "of the whole account" in (await phone.button(ANN, "/resume")).text
+
+
+async def test_an_update_that_cannot_be_stored_stops_no_other(phone: Phone) -> None:
+    """Control characters are left out of a command, and an update with impossible numbers or without its time is
+    skipped.
+    """
+    phone.telegram.says(ANN, "/halt", message_id=2**70)
+    phone.telegram.update(message={"message_id": 1, "from": {"id": ANN}, "chat": {"id": ANN}, "text": "/halt"})
+    assert await phone.asks(ANN, "/halt bad\x00\x07 news") == "<b>/halt</b>: Entries are halted"
+    assert await phone.system.value("SELECT reason FROM account_controls") == "bad news"
+    assert await phone.system.value("SELECT count(*) FROM telegram_updates") == 1
 
 
 async def test_another_program_on_the_bot_is_an_incident_until_it_ends(phone: Phone) -> None:

@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,9 @@ class FakeTelegram:
     """Another program asks for updates: each request of ours ends with 409."""
     refuse_next: deque[tuple[int, str, dict[str, Any]]] = field(default_factory=deque)
     """The next messages are refused so: code, description, parameters."""
+    stuck: Callable[[str, dict[str, Any]], bool] = field(default=lambda _method, _given: False)
+    """Which requests, of a method with what is given, get no answer before `go_on`."""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[SentMessage] = field(default_factory=list)
     edge: list[str] = field(default_factory=list)
     """What was shown at the edge of the phone after a button was pressed."""
@@ -140,6 +143,8 @@ class FakeTelegram:
         action = getattr(self, f"_{method}", None)
         if action is None:
             return _no(404, "Not Found: method not found")
+        if self.stuck(method, given):
+            await self.go_on.wait()
         answer: web.Response = await action(given)
         return answer
 

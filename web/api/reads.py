@@ -261,13 +261,16 @@ def event_line(row: Any) -> Json:
 
 
 def _by_telegram(row: Any, telegram: TelegramView | None, now: datetime) -> TelegramState | None:
-    """What became of an event at Telegram. What is older than a day when the bot first sees it is not sent."""
+    """What became of an event at Telegram. What is older than a day when the bot first sees it is not sent, but for
+    CRITICAL ones that last."""
     if telegram is None:
         return None
     told = row["telegram_chats"] or 0
     if told >= telegram.chats:
         return "sent"
-    off = telegram.manner(row["kind"], row["severity"]) == "off" or now - row["at"] > timedelta(days=1)
+    lasts = row["severity"] == "CRITICAL" and row["resolved_at"] is None
+    past = now - row["at"] > timedelta(days=1) and not lasts
+    off = telegram.manner(row["kind"], row["severity"]) == "off" or past
     return "waits" if not off else "sent" if told else "off"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from domain.errors import InternalSignal
 from domain.telegram import Question, TelegramCommand, TelegramRequest, escaped
 from domain.wording import about, money, percent, short
 from web.api.action_bodies import ActionBody, Answer, Done, Flatten, Halt, Resume, group_of, group_subject
@@ -18,6 +19,10 @@ __all__ = ["CommandDesk"]
 
 _UNKNOWN = "The outcome of this is not known, as the process ended in between: look at /status, then send it again."
 _EVERYTHING = "ALL"
+
+
+class NotUnderstood(InternalSignal):
+    """A halt or resume does not say of what; the text says how to write it."""
 
 
 class CommandDesk:
@@ -38,7 +43,10 @@ class CommandDesk:
     async def question(self, asked: TelegramRequest) -> Question | Sequence[str]:
         """What pressing the button would do, with the current numbers; or why there is nothing to confirm."""
         if asked.command is TelegramCommand.RESUME:
-            return _about_resume(asked.argument)
+            try:
+                return _about_resume(asked.argument)
+            except NotUnderstood as problem:
+                return [escaped(str(problem))]
         if asked.command is TelegramCommand.FLATTEN:
             return await self._about_flatten(asked.argument)
         try:
@@ -86,17 +94,17 @@ class CommandDesk:
         """Do it, once for each key, and say what came of it."""
         try:
             return _words(asked, await self._do(asked))
-        except NotFound as problem:
+        except (NotFound, NotUnderstood) as problem:
             return [escaped(str(problem))]
         except Refused as refused:
             return [_UNKNOWN if refused.code == "OUTCOME_UNKNOWN" else escaped(refused.sentence)]
 
     async def outcome(self, asked: TelegramRequest) -> Sequence[str] | None:
-        """What came of an action that an earlier process began; None if none did."""
+        """What came of an action that was begun before: nothing, if it was not answered; None if none was begun."""
         found = await self._actions.outcome(asked.user.by, asked.key)
         if found is None:
             return None
-        return _words(asked, found) if found.status else [_UNKNOWN]
+        return _words(asked, found) if found.status else []
 
     async def _do(self, asked: TelegramRequest) -> Done:
         actions, note = self._actions, "by Telegram"
@@ -109,7 +117,7 @@ class CommandDesk:
                     asked, group_subject(own), halt, lambda begun: actions.turn(begun, own, halt.note, halted=True)
                 )
             case TelegramCommand.RESUME:
-                named, _ = _group_and_rest(asked.argument)
+                named = _resumed(asked.argument)
                 resume = Resume(**named, confirm="resume", note=note)
                 own = group_of(resume)
                 # Done again, it could end a halt that came in between.
@@ -144,18 +152,38 @@ class CommandDesk:
 
 
 def _group_and_rest(argument: str) -> tuple[dict[str, str], str]:
-    """The strategy or trigger that a halt or resume names (`strategy NAME`, `trigger NAME`), and what follows it."""
+    """The strategy or trigger that a halt or resume names (`strategy NAME`, `trigger NAME`), and what follows it.
+
+    Raises NotUnderstood where the name is missing.
+    """
     kind, _, rest = argument.partition(" ")
     name, _, reason = rest.partition(" ")
-    if kind.lower() in ("strategy", "trigger") and name:
-        return {kind.lower(): name[:63]}, reason
-    return {}, argument
+    if kind.lower() not in ("strategy", "trigger"):
+        return {}, argument
+    if not name:
+        raise NotUnderstood(
+            f"Nothing was done: say which {kind.lower()}, such as /halt {kind.lower()} NAME or /resume {kind.lower()} "
+            "NAME. Without either word the whole account is meant."
+        )
+    return {kind.lower(): name[:63]}, reason
+
+
+def _resumed(argument: str) -> dict[str, str]:
+    """What a resume names; nothing: the account. Raises NotUnderstood for anything else that follows."""
+    named, rest = _group_and_rest(argument)
+    if rest:
+        raise NotUnderstood(
+            "Nothing was done: write /resume for the whole account, /resume strategy NAME or /resume trigger NAME, "
+            "and nothing after it."
+        )
+    return named
 
 
 def _about_resume(argument: str) -> Question:
-    named, _ = _group_and_rest(argument)
+    """Raises NotUnderstood."""
+    named = _resumed(argument)
     if not named:
-        return Question("Allow entries again, whoever or whatever halted them?", "Resume")
+        return Question("Allow entries of the whole account again, whoever or whatever halted them?", "Resume")
     ((kind, name),) = named.items()
     return Question(f"Allow entries of {kind} {escaped(name)} again?", f"Resume {kind} {name}"[:60])
 
