@@ -266,7 +266,8 @@ async def test_the_summary_says_how_it_stands(viewer: httpx.AsyncClient, pool: P
 
 
 async def test_events_say_what_became_of_them_at_telegram(pool: Pool) -> None:
-    """Sent to every chat, waiting for one, or not for them: by the kind's setting, or as it is too old."""
+    """Sent to every chat, waiting for one, or not for them: by the kind's setting, or as it is too old and not an open
+    CRITICAL one."""
     settings = build(
         SettingSources(from_file={"telegram": {"chats": [-5, 6], "kinds": {"warning": "off", "halted": "silent"}}})
     )
@@ -276,6 +277,7 @@ async def test_events_say_what_became_of_them_at_telegram(pool: Pool) -> None:
         ("stale_price", "WARNING", 0, 0),
         ("TRADING_HALTED", "WARNING", 0, 0),
         ("OVERSOLD", "CRITICAL", 2, 0),
+        ("TRADING_HALTED", "WARNING", 2, 0),
         ("chat", "INFO", 0, 0),
     ):
         number = await pool.fetchval(
@@ -291,7 +293,7 @@ async def test_events_say_what_became_of_them_at_telegram(pool: Pool) -> None:
     sources = sources_of(settings, pool, lambda: policy_of(settings), lambda: settings)
     async with api_on(routers=[read_routes(sources)]) as api, api.program(VIEWER) as viewer:
         told = await pages(viewer, "/api/monitoring/telegram-messages", limit=4)
-    assert [item["telegram"] for item in reversed(told)] == ["sent", "waits", "off", "waits", "off", "off"]
+    assert [item["telegram"] for item in reversed(told)] == ["sent", "waits", "off", "waits", "waits", "off", "off"]
 
 
 async def test_the_summary_says_what_is_at_risk(viewer: httpx.AsyncClient, pool: Pool) -> None:
