@@ -30,6 +30,7 @@ a test's replay has to notice what doesn't fit.
 """
 
 _TYPES = (None, *(kind.__name__ for kind in (RuntimeError, NotImplementedError, RecursionError)))
+"""The types of error of such a run, as a parent sees them: none is core's own, the others are Python's."""
 
 _RECORDS = ("all changes until December 2026",)
 """Each says that a run has from its start all changes that there were by then; the oldest first."""
@@ -97,7 +98,5 @@ def changed(change: CodeChange) -> bool:
 
 
 def is_unreplayable(cause: BaseException | None) -> bool:
-    """Whether a child failed as its history didn't fit its code. An error of Temporal's core has no type, and all that
-    Python code raises has one.
-    """
+    """Whether a child failed as its history didn't fit its code."""
     return isinstance(cause, ApplicationError) and cause.type in _TYPES
